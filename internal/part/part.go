@@ -1,0 +1,193 @@
+// Package part says what the things that a server runs have in common: the
+// interface that node drives them by, and the values that they are driven with.
+//
+// A part does not know whether it runs inside node or in a worker process of
+// its own. It never asks for state: state arrives, whole, by Apply. It never
+// imports another part; what one part has to tell another passes through
+// node, which puts it into the next State.
+package part
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+
+	"trivet/site"
+)
+
+// Part is one of the things a server runs.
+type Part interface {
+	// Apply makes s so. It is idempotent, may be called before Run and at any
+	// time during it, never concurrently with itself, and on error leaves the
+	// last good state in force.
+	Apply(ctx context.Context, s State) error
+	// Run serves until ctx ends, then drains under a deadline of its own and
+	// returns nil. It is called once.
+	Run(ctx context.Context) error
+	// Check reports health: nil is healthy, the error's text is for the
+	// operator and says why and, if it is known, what to do.
+	Check(ctx context.Context) error
+}
+
+// The names of the seven parts, in the order in which tables show them.
+const (
+	Balancer    = "balancer"
+	Firewall    = "firewall"
+	Certificate = "certificate"
+	Web         = "web"
+	App         = "app"
+	Database    = "database"
+	Monitor     = "monitor"
+)
+
+// Names are the seven parts in the order in which tables show them.
+var Names = []string{Balancer, Firewall, Certificate, Web, App, Database, Monitor}
+
+// Node and Router are not parts, but have identities of their own on the wire.
+const (
+	Node   = "node"   // one server's root process
+	Router = "router" // the database's router and tunnel, a worker of part database
+)
+
+// Users that run what is not root. Each is a system user with a group of its own name.
+const (
+	UserBalancer = "trivet-balancer"
+	UserWeb      = "trivet-web"
+	UserRouter   = "trivet-router"
+	UserMonitor  = "trivet-monitor"
+	UserApp      = "trivet-app"
+	UserMySQL    = "mysql" // made by Debian's mariadb-server package
+)
+
+// Ports between and before the servers; see DESIGN "Ports".
+const (
+	PortHTTP    = 80
+	PortHTTPS   = 443
+	PortSSH     = 22
+	PortConsole = 9443
+	PortWeb     = 7080 // balancer → web
+	PortTunnel  = 7306 // router → router
+	PortCluster = 7380 // etcd peers
+	PortMonitor = 7090 // monitor and API between servers
+	PortGalera  = 4567
+	PortIST     = 4568
+	PortSST     = 4444
+	PortSQL     = 3306 // 127.0.0.1 only: the router's address for the app
+)
+
+// Folders of a server. In the lab each server sees its own behind these names.
+const (
+	LibDir      = "/var/lib/trivet"          // state that must survive a reboot; 0755 root
+	RunDir      = "/run/trivet"              // sockets and process records; gone after a reboot
+	LogDir      = "/var/log/trivet"          // one file for each process
+	ReleaseDir  = LibDir + "/releases"       // <hash>/{app,static}; readable by all, never written after unpacking
+	DatabaseDir = LibDir + "/database"       // mariadbd's data folder, user mysql
+	SeriesDir   = LibDir + "/series"         // the monitor's time series, user trivet-monitor
+	AppRunDir   = RunDir + "/app"            // the instances' sockets: owner trivet-app, group trivet-web, mode 2750
+	MetricsDir  = RunDir + "/metrics"        // one socket a process, group trivet-monitor
+	SQLSocket   = RunDir + "/database/mariadbd.sock" // folder mode 0750 mysql:trivet-router
+	RouterDir   = RunDir + "/router"         // the router's own sockets
+)
+
+// State is everything that a part may know, whole, at one moment. Parts treat
+// it as immutable: slices and maps in it are never written.
+type State struct {
+	Revision int64      `json:"revision"` // of the site in the cluster; grows with every apply
+	Site     *site.Site `json:"site"`
+	Server   string     `json:"server"`  // the name of the server this part runs on
+	Members  []Member   `json:"members"` // every server of the site, in the site's order
+	Quorum   bool       `json:"quorum"`  // whether the cluster can agree on changes now
+
+	AddressHolder string       `json:"address_holder,omitempty"` // server that holds the floating address; empty: nobody yet
+	Database      DatabaseRole `json:"database"`
+	Release       Release      `json:"release"`
+	Instances     []Instance   `json:"instances,omitempty"` // the app's instances on this server, for web
+
+	Identity     KeyPair           `json:"identity"`               // this part's own identity between servers
+	Bundle       []byte            `json:"bundle,omitempty"`       // PEM: the roots that sign identities
+	Certificates []KeyPair         `json:"certificates,omitempty"` // for visitors: balancer (the site) and monitor (the console)
+	Secrets      map[string]string `json:"secrets,omitempty"`      // by the Secret names below; only what this part may know
+}
+
+// Names in State.Secrets.
+const (
+	SecretConsoleKey  = "console-key"  // signs the console's sessions; the same on all servers
+	SecretAppDatabase = "database-app" // password of the app's database user
+	SecretEnvironment = "environment"  // the site's secrets file, KEY=value lines, for the app
+)
+
+// Member is one server as the cluster sees it.
+type Member struct {
+	Name     string            `json:"name"`
+	Address  string            `json:"address"`
+	Alive    bool              `json:"alive"`              // its node holds its lease in the cluster
+	Database DatabaseMember    `json:"database"`           // what its node last said of its database; zero when not alive
+	Revision int64             `json:"revision,omitempty"` // of the site that it has applied
+	Problems map[string]string `json:"problems,omitempty"` // by part: why it is not healthy; absent parts are healthy
+}
+
+// DatabaseMember is what a server says of its own database node.
+type DatabaseMember struct {
+	State string `json:"state,omitempty"` // one of the Database… states below
+	UUID  string `json:"uuid,omitempty"`  // of the Galera cluster whose history it holds
+	Seqno int64  `json:"seqno,omitempty"` // last committed position, known while it is down; -1 unknown
+	Gcomm string `json:"gcomm,omitempty"` // wsrep_gcomm_uuid while it runs
+}
+
+// States of a DatabaseMember.
+const (
+	DatabaseUnknown = ""        // not looked yet
+	DatabaseEmpty   = "empty"   // no data folder, or one without any history
+	DatabaseDown    = "down"    // not running; UUID and Seqno say what it holds
+	DatabaseJoining = "joining" // running, not synced (state transfer, or no primary component)
+	DatabaseSynced  = "synced"  // healthy: may be the writer
+)
+
+// DatabaseRole is the cluster's agreement on the database.
+type DatabaseRole struct {
+	Writer    string `json:"writer,omitempty"`    // server that takes all writes; empty: none yet
+	Epoch     int64  `json:"epoch"`               // grows with every change of Writer
+	Bootstrap string `json:"bootstrap,omitempty"` // server that was last agreed to start the Galera cluster alone
+	UUID      string `json:"uuid,omitempty"`      // of the agreed history; empty before the first bring-up
+}
+
+// Release is an unpacked version of the site's files.
+type Release struct {
+	Hash string `json:"hash,omitempty"` // sha256, hex; empty: the site has neither app nor static files
+	Dir  string `json:"dir,omitempty"`  // ReleaseDir/Hash, holds app/ and static/
+}
+
+// Instance is one running instance of the app on this server.
+type Instance struct {
+	Name    string `json:"name"`    // unique among those that run, for logs: "3-1" is generation 3, instance 1
+	Network string `json:"network"` // "unix" or "tcp"
+	Address string `json:"address"` // socket path, or 127.0.0.1:port
+}
+
+// KeyPair is a certificate chain and its private key, both PEM.
+type KeyPair struct {
+	Certificate []byte `json:"certificate,omitempty"`
+	Key         []byte `json:"key,omitempty"`
+}
+
+// Member returns the member of that name, or false.
+func (s State) Member(name string) (Member, bool) {
+	i := slices.IndexFunc(s.Members, func(m Member) bool { return m.Name == name })
+	if i < 0 {
+		return Member{}, false
+	}
+	return s.Members[i], true
+}
+
+// Self returns the member that this part runs on; zero if the site does not name it.
+func (s State) Self() Member {
+	m, _ := s.Member(s.Server)
+	return m
+}
+
+// Equal reports whether a part would see no difference between s and t.
+func (s State) Equal(t State) bool {
+	a, errA := json.Marshal(s)
+	b, errB := json.Marshal(t)
+	return errA == nil && errB == nil && string(a) == string(b)
+}

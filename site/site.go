@@ -1,0 +1,177 @@
+// Package site is the file that declares a site: its types with their
+// defaults, the strict reading of it, and all that can be wrong in it.
+//
+// A Site that Parse returned is complete (every default filled in), valid, and
+// never changed afterwards. The package imports only the standard library,
+// yaml, and the JSON Schema generator, so that every part can depend on it.
+package site
+
+import (
+	"fmt"
+	"time"
+)
+
+// Site is the whole declaration. The tags json and yaml carry the same names;
+// a field's comment here is what editors show.
+type Site struct {
+	// Name of the site: lower-case letters, digits and hyphens. It names the database too, unless database.name does.
+	Name string `json:"name" yaml:"name"`
+	// Domain is the canonical name that visitors use, such as www.foobar.com.
+	Domain string `json:"domain" yaml:"domain"`
+	// Aliases are further names; visitors are redirected to domain.
+	Aliases []string `json:"aliases,omitempty" yaml:"aliases,omitempty"`
+	// Servers are the three servers. In the lab their addresses are given by the lab.
+	Servers []Server `json:"servers" yaml:"servers"`
+	// Address is the floating address that one of the servers holds. In the lab it is given by the lab.
+	Address string `json:"address,omitempty" yaml:"address,omitempty"`
+	// Admin lists the networks (CIDR) that may reach SSH and the console.
+	Admin []string `json:"admin,omitempty" yaml:"admin,omitempty"`
+
+	Balancer    Balancer    `json:"balancer" yaml:"balancer"`
+	Firewall    Firewall    `json:"firewall" yaml:"firewall"`
+	Certificate Certificate `json:"certificate" yaml:"certificate"`
+	Web         Web         `json:"web" yaml:"web"`
+	App         App         `json:"app" yaml:"app"`
+	Database    Database    `json:"database" yaml:"database"`
+	Monitor     Monitor     `json:"monitor" yaml:"monitor"`
+}
+
+// Server is one of the three machines.
+type Server struct {
+	// Name is how commands and tables call it: lower-case letters, digits and hyphens.
+	Name string `json:"name" yaml:"name"`
+	// Address is its IPv4 or IPv6 address, reachable from the two others.
+	Address string `json:"address,omitempty" yaml:"address,omitempty"`
+}
+
+// Balancer takes the visitors' traffic.
+type Balancer struct {
+	// Health is how each web server is checked.
+	Health Health `json:"health" yaml:"health"`
+	// Retries is how often a safe request is tried on another server.
+	Retries int `json:"retries" yaml:"retries"`
+	// Timeout is the longest wait for an answer's head.
+	Timeout Duration `json:"timeout" yaml:"timeout"`
+}
+
+// Health is an active check by HTTP.
+type Health struct {
+	// Path that answers 200 when all is well.
+	Path string `json:"path" yaml:"path"`
+	// Interval between two checks.
+	Interval Duration `json:"interval" yaml:"interval"`
+	// Timeout of one check.
+	Timeout Duration `json:"timeout" yaml:"timeout"`
+	// Rise is how many good checks in a row bring it in.
+	Rise int `json:"rise" yaml:"rise"`
+	// Fall is how many bad checks in a row take it out.
+	Fall int `json:"fall" yaml:"fall"`
+}
+
+// Firewall adds to what the topology already opens.
+type Firewall struct {
+	// Egress lists what the servers may reach outside, beyond DNS and time.
+	Egress []Egress `json:"egress,omitempty" yaml:"egress,omitempty"`
+}
+
+// Egress is one permission to connect outward.
+type Egress struct {
+	// To is the network (CIDR) that may be reached.
+	To string `json:"to" yaml:"to"`
+	// Ports that may be reached there, by TCP.
+	Ports []int `json:"ports" yaml:"ports"`
+}
+
+// Certificate says how long what trivet issues is valid.
+type Certificate struct {
+	// Lifetime of the servers' identities; renewed after two thirds of it.
+	Lifetime Duration `json:"lifetime" yaml:"lifetime"`
+}
+
+// Web serves files and hands the rest to the app.
+type Web struct {
+	// Static is the folder of files to serve, relative to the site file.
+	Static string `json:"static,omitempty" yaml:"static,omitempty"`
+	// Index is the file that answers for a folder.
+	Index string `json:"index" yaml:"index"`
+}
+
+// App is the user's program.
+type App struct {
+	// Source is the app's folder, relative to the site file. Empty: the site has no app.
+	Source string `json:"source,omitempty" yaml:"source,omitempty"`
+	// Build is the command that makes the release, run by sh in source on the operator's machine; it writes into $OUT. Empty: source is copied as it is.
+	Build string `json:"build,omitempty" yaml:"build,omitempty"`
+	// Run is the program and its arguments, started in the release's folder.
+	Run []string `json:"run,omitempty" yaml:"run,omitempty"`
+	// Instances on each server.
+	Instances int `json:"instances" yaml:"instances"`
+	// Listen says how an instance is reached: socket (it listens on $SOCKET) or port (on 127.0.0.1:$PORT).
+	Listen string `json:"listen" yaml:"listen"`
+	// Health is how each instance is checked.
+	Health Health `json:"health" yaml:"health"`
+	// Grace is how long an instance may take to finish its requests after SIGTERM.
+	Grace Duration `json:"grace" yaml:"grace"`
+	// Environment is given to every instance.
+	Environment map[string]string `json:"environment,omitempty" yaml:"environment,omitempty"`
+	// Secrets is a file of KEY=value lines, mode 0600, given to every instance and never printed; relative to the site file.
+	Secrets string `json:"secrets,omitempty" yaml:"secrets,omitempty"`
+}
+
+// Database is MariaDB with Galera on all three servers.
+type Database struct {
+	// Name of the database that the app uses; by default the site's name.
+	Name string `json:"name" yaml:"name"`
+	// User that the app signs in as; by default the site's name. Its password is made and kept by trivet.
+	User string `json:"user" yaml:"user"`
+	// Memory of the buffer pool on each server, in MiB.
+	Memory int `json:"memory" yaml:"memory"`
+}
+
+// Monitor watches all of it.
+type Monitor struct {
+	// Retention is how long measurements of one second are kept.
+	Retention Duration `json:"retention" yaml:"retention"`
+	// Alerts are thresholds on the site's requests per second.
+	Alerts []Alert `json:"alerts,omitempty" yaml:"alerts,omitempty"`
+}
+
+// Alert is one rule on QPS, all servers together.
+type Alert struct {
+	// Name of the rule, shown in the console and sent to the webhook.
+	Name string `json:"name" yaml:"name"`
+	// Above fires when the requests per second stay above it.
+	Above float64 `json:"above" yaml:"above"`
+	// For is how long they must stay so.
+	For Duration `json:"for" yaml:"for"`
+	// Webhook is the URL that gets a JSON POST when the rule fires and when it ends.
+	Webhook string `json:"webhook,omitempty" yaml:"webhook,omitempty"`
+}
+
+// Listen values of an App.
+const (
+	ListenSocket = "socket"
+	ListenPort   = "port"
+)
+
+// Duration is a time.Duration that is written as "500ms" or "24h".
+type Duration time.Duration
+
+// Std returns d as the standard library's type.
+func (d Duration) Std() time.Duration { return time.Duration(d) }
+
+// String writes d as the file does.
+func (d Duration) String() string { return time.Duration(d).String() }
+
+// MarshalText writes d as the file does.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText reads "500ms", "24h"; a bare number is refused, for its unit would be a guess.
+func (d *Duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	if err != nil {
+		return fmt.Errorf("%q is not a duration such as 500ms or 24h", text)
+	}
+	*d = Duration(v)
+	return nil
+}
