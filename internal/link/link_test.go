@@ -1,0 +1,144 @@
+package link_test
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"trivet/internal/link"
+	"trivet/internal/netns"
+)
+
+const (
+	left  = "tfw-link-1"
+	right = "tfw-link-2"
+)
+
+// namespaces makes the named network namespaces and removes them at the end.
+func namespaces(t *testing.T, names ...string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: makes network namespaces")
+	}
+	for _, name := range names {
+		_ = exec.Command("ip", "netns", "delete", name).Run()
+		if out, err := exec.Command("ip", "netns", "add", name).CombinedOutput(); err != nil {
+			t.Fatalf("add namespace %s: %v: %s", name, err, out)
+		}
+		t.Cleanup(func() { _ = exec.Command("ip", "netns", "delete", name).Run() })
+	}
+}
+
+// in runs f in the namespace and fails the test on error.
+func in(t *testing.T, name string, f func() error) {
+	t.Helper()
+	if err := netns.Do(name, f); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestBridgeCableAddress(t *testing.T) {
+	namespaces(t, left, right)
+	gateway := netip.MustParsePrefix("10.83.1.1/24")
+	server := netip.MustParsePrefix("10.83.1.2/24")
+	namespace, err := os.Open(netns.Path(right))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = namespace.Close() }()
+	in(t, left, func() error {
+		return errors.Join(
+			link.CreateBridge("br", gateway), link.CreateBridge("br", gateway), // twice: no error
+			link.CreateVeth("v1", "eth0", namespace),
+			link.SetMaster("v1", "br"), link.SetUp("v1"))
+	})
+	in(t, right, func() error {
+		return errors.Join(
+			link.AddAddress("eth0", server), link.AddAddress("eth0", server),
+			link.SetUp("eth0"), link.AddDefaultRoute(gateway.Addr()))
+	})
+	connect(t, left, right, netip.AddrPortFrom(gateway.Addr(), 7))
+	in(t, right, func() error { return checkAddress(t, server) })
+	in(t, left, func() error {
+		return errors.Join(link.DeleteLink("v1"), link.DeleteLink("v1"), link.DeleteLink("br"))
+	})
+	in(t, left, func() error {
+		if there, err := link.Exists("br"); there || err != nil {
+			t.Errorf("Exists(br) = %v, %v after deletion", there, err)
+		}
+		return nil
+	})
+}
+
+// connect opens a connection to a listener at address, across the cable.
+func connect(t *testing.T, to, from string, address netip.AddrPort) {
+	t.Helper()
+	l, err := netns.Listen(t.Context(), to, "tcp", address.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	c, err := netns.Dial(ctx, from, "tcp", address)
+	if err != nil {
+		t.Fatalf("connect over the bridge: %v", err)
+	}
+	_ = c.Close()
+}
+
+// checkAddress looks for the address of eth0, takes it off and looks again.
+func checkAddress(t *testing.T, p netip.Prefix) error {
+	t.Helper()
+	if name, err := link.InterfaceOf(p.Addr()); name != "eth0" || err != nil {
+		t.Errorf("InterfaceOf = %q, %v, want eth0", name, err)
+	}
+	if has, err := link.HasAddress("eth0", p); !has || err != nil {
+		t.Errorf("HasAddress = %v, %v, want true", has, err)
+	}
+	if err := errors.Join(link.DelAddress("eth0", p), link.DelAddress("eth0", p)); err != nil {
+		return err
+	}
+	if has, err := link.HasAddress("eth0", p); has || err != nil {
+		t.Errorf("HasAddress after deletion = %v, %v, want false", has, err)
+	}
+	if _, err := link.InterfaceOf(p.Addr()); !errors.Is(err, link.ErrNotFound) {
+		t.Errorf("InterfaceOf after deletion: %v, want ErrNotFound", err)
+	}
+	return nil
+}
+
+func TestOverlap(t *testing.T) {
+	namespaces(t, left)
+	in(t, left, func() error {
+		return errors.Join(
+			link.CreateBridge("br", netip.MustParsePrefix("10.83.1.1/24")),
+			link.AddDefaultRoute(netip.MustParseAddr("10.83.1.9")))
+	})
+	if out, err := exec.Command("ip", "-n", left, "route", "add", "10.83.64.0/18", "via", "10.83.1.9").CombinedOutput(); err != nil {
+		t.Fatalf("add route: %v: %s", err, out)
+	}
+	for _, tc := range []struct {
+		network, except, want string
+	}{
+		{"10.83.1.0/24", "", "interface br has 10.83.1.1/24"},
+		{"10.83.0.0/16", "", "interface br has 10.83.1.1/24"},
+		{"10.83.1.128/25", "", "interface br"},
+		{"10.83.65.0/24", "", "a route to 10.83.64.0/18 leads over br"},
+		{"10.83.1.0/24", "br", ""},
+		{"10.83.2.0/24", "", ""},
+	} {
+		in(t, left, func() error {
+			got, err := link.Overlap(netip.MustParsePrefix(tc.network), tc.except)
+			if (tc.want == "") != (got == "") || !strings.HasPrefix(got, tc.want) {
+				t.Errorf("Overlap(%s, %q) = %q, want %q", tc.network, tc.except, got, tc.want)
+			}
+			return err
+		})
+	}
+}

@@ -1,0 +1,50 @@
+package netns_test
+
+import (
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"testing"
+
+	"trivet/internal/netns"
+)
+
+func TestDo(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: makes a network namespace")
+	}
+	const name = "tfw-netns"
+	if out, err := exec.Command("ip", "netns", "add", name).CombinedOutput(); err != nil {
+		t.Fatalf("add namespace: %v: %s", err, out)
+	}
+	t.Cleanup(func() { _ = exec.Command("ip", "netns", "delete", name).Run() })
+	before, inside, after := interfaces(t), 0, 0
+	if err := netns.Do(name, func() error { inside = interfaces(t); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	after = interfaces(t)
+	if inside != 1 || before < 2 || after != before {
+		t.Errorf("interfaces before, inside, after = %d, %d, %d; want many, 1, the same", before, inside, after)
+	}
+	mine := errors.New("mine")
+	if err := netns.Do(name, func() error { return mine }); !errors.Is(err, mine) {
+		t.Errorf("Do returned %v, want f's error", err)
+	}
+}
+
+func TestDoMissing(t *testing.T) {
+	err := netns.Do("tfw-none", func() error { t.Error("f ran"); return nil })
+	if !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("Do in a missing namespace: %v, want %v", err, os.ErrNotExist)
+	}
+}
+
+func interfaces(t *testing.T) int {
+	t.Helper()
+	all, err := net.Interfaces()
+	if err != nil {
+		t.Error(err)
+	}
+	return len(all)
+}
