@@ -9,7 +9,6 @@ package part
 
 import (
 	"context"
-	"encoding/json"
 	"slices"
 
 	"trivet/site"
@@ -77,16 +76,16 @@ const (
 
 // Folders of a server. In the lab each server sees its own behind these names.
 const (
-	LibDir      = "/var/lib/trivet"          // state that must survive a reboot; 0755 root
-	RunDir      = "/run/trivet"              // sockets and process records; gone after a reboot
-	LogDir      = "/var/log/trivet"          // one file for each process
-	ReleaseDir  = LibDir + "/releases"       // <hash>/{app,static}; readable by all, never written after unpacking
-	DatabaseDir = LibDir + "/database"       // mariadbd's data folder, user mysql
-	SeriesDir   = LibDir + "/series"         // the monitor's time series, user trivet-monitor
-	AppRunDir   = RunDir + "/app"            // the instances' sockets: owner trivet-app, group trivet-web, mode 2750
-	MetricsDir  = RunDir + "/metrics"        // one socket a process, group trivet-monitor
+	LibDir      = "/var/lib/trivet"                  // state that must survive a reboot; 0755 root
+	RunDir      = "/run/trivet"                      // sockets and process records; gone after a reboot
+	LogDir      = "/var/log/trivet"                  // one file for each process
+	ReleaseDir  = LibDir + "/releases"               // <hash>/{app,static}; readable by all, never written after unpacking
+	DatabaseDir = LibDir + "/database"               // mariadbd's data folder, user mysql
+	SeriesDir   = LibDir + "/series"                 // the monitor's time series, user trivet-monitor
+	AppRunDir   = RunDir + "/app"                    // the instances' sockets: owner trivet-app, group trivet-web, mode 2750
+	MetricsDir  = RunDir + "/metrics"                // one socket a process, group trivet-monitor
 	SQLSocket   = RunDir + "/database/mariadbd.sock" // folder mode 0750 mysql:trivet-router
-	RouterDir   = RunDir + "/router"         // the router's own sockets
+	RouterDir   = RunDir + "/router"                 // the router's own sockets
 )
 
 // State is everything that a part may know, whole, at one moment. Parts treat
@@ -183,11 +182,4 @@ func (s State) Member(name string) (Member, bool) {
 func (s State) Self() Member {
 	m, _ := s.Member(s.Server)
 	return m
-}
-
-// Equal reports whether a part would see no difference between s and t.
-func (s State) Equal(t State) bool {
-	a, errA := json.Marshal(s)
-	b, errB := json.Marshal(t)
-	return errA == nil && errB == nil && string(a) == string(b)
 }

@@ -1,0 +1,76 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+
+	"trivet/internal/process"
+)
+
+// Listener says where a worker listens. Node opens it and keeps it, so that
+// connections wait in the kernel's queue while the worker is restarted.
+type Listener struct {
+	Name    string // by which the worker asks for it
+	Network string // tcp or unix
+	Address string // host:port, or a socket's path
+	Group   string // unix only: group that may connect, mode 0660; empty: only the worker's user
+}
+
+// open binds l and returns the listening descriptor.
+func (l Listener) open(ctx context.Context, owner string) (*os.File, error) {
+	if l.Network == "unix" {
+		if err := os.Remove(l.Address); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("replace socket %s: %w", l.Address, err)
+		}
+	}
+	var lc net.ListenConfig
+	ln, err := lc.Listen(ctx, l.Network, l.Address)
+	if err != nil {
+		return nil, fmt.Errorf("listen for %s: %w", l.Name, err)
+	}
+	defer func() { _ = ln.Close() }()
+	switch ln := ln.(type) {
+	case *net.TCPListener:
+		return ln.File()
+	case *net.UnixListener:
+		ln.SetUnlinkOnClose(false)
+		if err := own(l.Address, owner, l.Group); err != nil {
+			return nil, err
+		}
+		return ln.File()
+	default:
+		return nil, fmt.Errorf("listen for %s: network %s is not known", l.Name, l.Network)
+	}
+}
+
+// own gives the socket at path to a user, and to a group if one is named.
+func own(path, owner, group string) error {
+	cred, err := process.Credential(owner)
+	if err != nil {
+		return fmt.Errorf("give socket %s to its user: %w", path, err)
+	}
+	gid, mode := int(cred.Gid), os.FileMode(0o600)
+	if group != "" {
+		g, err := user.LookupGroup(group)
+		if err != nil {
+			return fmt.Errorf("give socket %s to its group: %w", path, err)
+		}
+		if gid, err = strconv.Atoi(g.Gid); err != nil {
+			return fmt.Errorf("give socket %s to its group: %w", path, err)
+		}
+		mode = 0o660
+	}
+	if err := os.Chown(path, int(cred.Uid), gid); err != nil {
+		return err
+	}
+	return os.Chmod(path, mode)
+}
+
+// control is the path of the socket on which node awaits the worker of that name.
+func control(dir, name string) string { return filepath.Join(dir, name+".sock") }

@@ -1,0 +1,285 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"trivet/internal/metric"
+	"trivet/internal/part"
+	"trivet/internal/process"
+)
+
+// Env is what a worker's process was given, for the constructor of its part.
+type Env struct {
+	Log     *slog.Logger
+	Metrics *metric.Registry
+	// Call asks node; see the methods that node answers for this worker.
+	Call func(ctx context.Context, method string, in, out any) error
+
+	files map[string]*os.File
+}
+
+// Listener returns the listening socket of that name.
+func (e *Env) Listener(name string) (net.Listener, error) {
+	f, ok := e.files[name]
+	if !ok {
+		return nil, fmt.Errorf("node handed over no listener %q", name)
+	}
+	l, err := net.FileListener(f)
+	if err != nil {
+		return nil, fmt.Errorf("use listener %q: %w", name, err)
+	}
+	return l, f.Close()
+}
+
+// File returns the open file of that name.
+func (e *Env) File(name string) (*os.File, error) {
+	f, ok := e.files[name]
+	if !ok {
+		return nil, fmt.Errorf("node handed over no file %q", name)
+	}
+	return f, nil
+}
+
+// Serve is the worker process's life: it takes over the files, fences itself
+// in, builds the part, and runs it with the states that node pushes until
+// SIGTERM. build does no I/O beyond using the listeners.
+func Serve(ctx context.Context, name string, fence Fence, build func(*Env) (part.Part, error)) error {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM)
+	defer stop()
+	s := &server{name: name, dial: os.Getenv("TRIVET_CONTROL"), calls: map[uint64]chan *answerMessage{}}
+	if s.dial == "" {
+		return errors.New("a worker is started by trivet node, not by hand")
+	}
+	env := &Env{
+		Log:     slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		Metrics: metric.NewRegistry(),
+		Call:    s.call,
+		files:   inherit(os.Getenv("TRIVET_FILES")),
+	}
+	if err := fence.close(); err != nil {
+		return err
+	}
+	p, err := build(env)
+	if err != nil {
+		return fmt.Errorf("build worker %s: %w", name, err)
+	}
+	s.part, s.log = p, env.Log
+	return s.run(ctx, env)
+}
+
+// inherit names the descriptors 3, 4, … and keeps them from children.
+func inherit(names string) map[string]*os.File {
+	files := map[string]*os.File{}
+	if names == "" {
+		return files
+	}
+	for i, n := range strings.Split(names, ",") {
+		syscall.CloseOnExec(3 + i)
+		files[n] = os.NewFile(uintptr(3+i), n)
+	}
+	return files
+}
+
+// server is the process's half of the conversation.
+type server struct {
+	name, dial string
+	part       part.Part
+	log        *slog.Logger
+
+	mu    sync.Mutex
+	conn  *conn
+	next  uint64
+	calls map[uint64]chan *answerMessage
+}
+
+// run serves the part, its metrics and the conversation until ctx ends or the part fails.
+func (s *server) run(ctx context.Context, env *Env) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { s.converse(ctx) })
+	wg.Go(func() {
+		if err := env.Metrics.Serve(ctx, part.MetricsDir, s.name, part.UserMonitor); err != nil {
+			s.log.Error("serve metrics", "err", err)
+		}
+	})
+	err := s.part.Run(ctx)
+	cancel()
+	wg.Wait()
+	return err
+}
+
+// converse keeps a connection to node, whichever node there is.
+func (s *server) converse(ctx context.Context) {
+	back := process.Backoff{Min: 50 * time.Millisecond, Max: time.Second}
+	for ctx.Err() == nil {
+		var d net.Dialer
+		c, err := d.DialContext(ctx, "unix", s.dial)
+		if err == nil {
+			back.Reset()
+			s.listen(ctx, newConn(c))
+		}
+		if back.Wait(ctx) != nil {
+			return
+		}
+	}
+}
+
+// listen serves one connection to its end.
+func (s *server) listen(ctx context.Context, c *conn) {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { _ = c.c.Close() })
+	defer stop()
+	s.use(c)
+	defer s.use(nil)
+	states := make(chan *stateMessage, 1)
+	wg.Go(func() { s.apply(ctx, c, states) })
+	wg.Go(func() { s.beat(ctx, c) })
+	for {
+		m, err := c.receive()
+		if err != nil {
+			return
+		}
+		switch {
+		case m.State != nil:
+			replace(states, m.State)
+		case m.Answer != nil:
+			s.answered(m.Answer)
+		}
+	}
+}
+
+// replace leaves the newest state in the channel.
+func replace(states chan *stateMessage, s *stateMessage) {
+	select {
+	case <-states:
+	default:
+	}
+	states <- s
+}
+
+// apply hands each state to the part and tells node the outcome.
+func (s *server) apply(ctx context.Context, c *conn, states <-chan *stateMessage) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case m := <-states:
+			a := &appliedMessage{Seq: m.Seq}
+			if err := s.part.Apply(ctx, m.State); err != nil {
+				a.Error = err.Error()
+			}
+			_ = c.send(message{Applied: a})
+			_ = c.send(message{Health: s.health(ctx)})
+		}
+	}
+}
+
+// beat looks at the part's health each second, and reports changes at once and the rest each beat.
+func (s *server) beat(ctx context.Context, c *conn) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	last, sent := (*healthMessage)(nil), time.Time{}
+	for {
+		h := s.health(ctx)
+		if last == nil || *h != *last || time.Since(sent) >= beat {
+			if c.send(message{Health: h}) != nil {
+				_ = c.c.Close()
+				return
+			}
+			last, sent = h, time.Now()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (s *server) health(ctx context.Context) *healthMessage {
+	if err := s.part.Check(ctx); err != nil {
+		return &healthMessage{Problem: err.Error()}
+	}
+	return &healthMessage{}
+}
+
+func (s *server) use(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conn = c
+	if c == nil {
+		for id, ch := range s.calls {
+			close(ch)
+			delete(s.calls, id)
+		}
+	}
+}
+
+// call asks node and waits for the answer, at most until ctx ends.
+func (s *server) call(ctx context.Context, method string, in, out any) error {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return fmt.Errorf("ask node for %s: %w", method, err)
+	}
+	s.mu.Lock()
+	c := s.conn
+	s.next++
+	id, ch := s.next, make(chan *answerMessage, 1)
+	if c != nil {
+		s.calls[id] = ch
+	}
+	s.mu.Unlock()
+	if c == nil {
+		return fmt.Errorf("ask node for %s: node is not running", method)
+	}
+	defer s.drop(id)
+	if err := c.send(message{Call: &callMessage{ID: id, Method: method, Body: body}}); err != nil {
+		return fmt.Errorf("ask node for %s: %w", method, err)
+	}
+	select {
+	case a, ok := <-ch:
+		return read(a, ok, method, out)
+	case <-ctx.Done():
+		return fmt.Errorf("ask node for %s: %w", method, ctx.Err())
+	}
+}
+
+func read(a *answerMessage, ok bool, method string, out any) error {
+	if !ok {
+		return fmt.Errorf("ask node for %s: node went away", method)
+	}
+	if a.Error != "" {
+		return fmt.Errorf("ask node for %s: %s", method, a.Error)
+	}
+	return json.Unmarshal(a.Body, out)
+}
+
+func (s *server) drop(id uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.calls, id)
+}
+
+func (s *server) answered(a *answerMessage) {
+	s.mu.Lock()
+	ch, ok := s.calls[a.ID]
+	delete(s.calls, a.ID)
+	s.mu.Unlock()
+	if ok {
+		ch <- a
+	}
+}

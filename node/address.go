@@ -1,0 +1,172 @@
+package node
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"trivet/internal/floating"
+	"trivet/internal/part"
+)
+
+const (
+	addressRefresh  = 5 * time.Second // how often the holder announces the address again
+	addressPatience = 6 * time.Second // how long there must be no quorum before a lone server takes the address
+	addressProbes   = 3               // unanswered probes that it takes then
+)
+
+// address keeps the floating address on the one server that the cluster's key
+// names. Without quorum the holder keeps it, and a server that nobody answers
+// on the wire for the address takes it: pages go on where they can.
+type address struct {
+	server  string
+	cluster agreement
+	healthy func() bool // whether this server's balancer can serve visitors
+	log     *slog.Logger
+	current *floating.Address
+	where   netip.Addr
+	lost    time.Time // since when there is no quorum
+	silent  int       // probes in a row that nobody answered
+	unwell  time.Time // since when the balancer is not healthy
+	refresh time.Time
+}
+
+// agreement is what address needs of the cluster.
+type agreement interface {
+	Quorum() bool
+	LeaseValid() bool
+	Acquire(ctx context.Context, key string, data []byte) (bool, error)
+	Delete(ctx context.Context, key string) error
+	ResignLeader(ctx context.Context) error
+}
+
+// run keeps the address in step until ctx ends; then it stays as it is.
+func (a *address) run(ctx context.Context, states <-chan part.State) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	var s part.State
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case s = <-states:
+		case <-tick.C:
+		}
+		if s.Site == nil || !a.locate(ctx, s) {
+			continue
+		}
+		if err := a.step(ctx, s); err != nil && ctx.Err() == nil {
+			a.log.Warn("keep floating address", "err", err)
+		}
+	}
+}
+
+// locate makes a.current match the site; it is false where the site has no floating address.
+func (a *address) locate(ctx context.Context, s part.State) bool {
+	where, err := netip.ParseAddr(s.Site.Address)
+	if err != nil || where == a.where {
+		return a.current != nil
+	}
+	own, err := netip.ParseAddr(s.Self().Address)
+	if err != nil {
+		return false
+	}
+	if a.current != nil {
+		if err := a.current.Release(ctx); err != nil {
+			a.log.Warn("release former floating address", "address", a.where, "err", err)
+		}
+	}
+	a.where, a.current = where, floating.New(where, own, a.log)
+	return true
+}
+
+func (a *address) step(ctx context.Context, s part.State) error {
+	a.watchHealth()
+	if !a.cluster.Quorum() {
+		return a.withoutQuorum(ctx)
+	}
+	a.lost, a.silent = time.Time{}, 0
+	if s.AddressHolder != "" && s.AddressHolder != a.server {
+		return a.current.Release(ctx)
+	}
+	if a.sick() {
+		return a.giveUp(ctx, s)
+	}
+	held, err := a.cluster.Acquire(ctx, keyAddress, []byte(a.server))
+	if err != nil {
+		return err
+	}
+	if !held {
+		return a.current.Release(ctx)
+	}
+	return a.hold(ctx)
+}
+
+// hold puts the address on and announces it, and sees that the leader of the
+// cluster is another server: the two must not be lost at once, for the lease
+// ends only after there is a leader again.
+func (a *address) hold(ctx context.Context) error {
+	held, err := a.current.Held()
+	if err != nil {
+		return err
+	}
+	if held && time.Since(a.refresh) < addressRefresh {
+		return nil
+	}
+	if !held {
+		a.log.Info("taking floating address", "address", a.where)
+	}
+	a.refresh = time.Now()
+	if err := a.current.Hold(ctx); err != nil {
+		return err
+	}
+	return a.cluster.ResignLeader(ctx)
+}
+
+func (a *address) watchHealth() {
+	switch {
+	case a.healthy():
+		a.unwell = time.Time{}
+	case a.unwell.IsZero():
+		a.unwell = time.Now()
+	}
+}
+
+// sick reports whether the balancer has been unable to serve for so long that another should hold the address.
+func (a *address) sick() bool { return !a.unwell.IsZero() && time.Since(a.unwell) > 3*time.Second }
+
+func (a *address) giveUp(ctx context.Context, s part.State) error {
+	if s.AddressHolder == a.server {
+		a.log.Warn("giving up floating address: the balancer is not healthy")
+		if err := a.cluster.Delete(ctx, keyAddress); err != nil {
+			return err
+		}
+	}
+	return a.current.Release(ctx)
+}
+
+// withoutQuorum keeps the address where it is. If nobody has it (its holder
+// died with the quorum), this server takes it after a while.
+func (a *address) withoutQuorum(ctx context.Context) error {
+	if a.lost.IsZero() {
+		a.lost = time.Now()
+	}
+	held, err := a.current.Held()
+	if err != nil || held || time.Since(a.lost) < addressPatience || a.sick() {
+		return err
+	}
+	taken, _, err := a.current.Probe(ctx)
+	if err != nil {
+		return err
+	}
+	if taken {
+		a.silent = 0
+		return nil
+	}
+	if a.silent++; a.silent < addressProbes {
+		return nil
+	}
+	a.log.Warn("taking floating address without quorum: nobody on the wire has it", "address", a.where)
+	return a.current.Hold(ctx)
+}

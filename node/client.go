@@ -1,0 +1,125 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+)
+
+// Client speaks to one node over its control socket. It is what the command line uses.
+type Client struct {
+	Server string // for messages
+	http   *http.Client
+}
+
+// Dial returns a client for the socket at path. No connection is made yet.
+func Dial(server, path string) *Client {
+	var d net.Dialer
+	t := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return d.DialContext(ctx, "unix", path)
+	}}
+	return &Client{Server: server, http: &http.Client{Transport: t}}
+}
+
+// ErrUnreachable is the error of a node that does not answer.
+var ErrUnreachable = errors.New("its node does not answer")
+
+// Status asks for the server's status.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	var s Status
+	return s, c.call(ctx, http.MethodGet, "/v1/status", nil, &s)
+}
+
+// Declared asks for the site that is in force.
+func (c *Client) Declared(ctx context.Context) (Declared, error) {
+	var d Declared
+	return d, c.call(ctx, http.MethodGet, "/v1/declared", nil, &d)
+}
+
+// SignIn asks for a one-time sign-in to the console.
+func (c *Client) SignIn(ctx context.Context) (SignIn, error) {
+	var s SignIn
+	return s, c.call(ctx, http.MethodPost, "/v1/signin", nil, &s)
+}
+
+// Plan asks what declaring d would change on the server.
+func (c *Client) Plan(ctx context.Context, d Declared) ([]Change, error) {
+	var changes []Change
+	return changes, c.send(ctx, "/v1/plan", d, &changes)
+}
+
+// Apply declares d; the answer holds its revision.
+func (c *Client) Apply(ctx context.Context, d Declared) (Declared, error) {
+	var out Declared
+	return out, c.send(ctx, "/v1/apply", d, &out)
+}
+
+// Release hands the server the tar of a release.
+func (c *Client) Release(ctx context.Context, hash string, tar io.Reader) error {
+	return c.call(ctx, http.MethodPut, "/v1/release/"+hash, tar, &struct{}{})
+}
+
+// Logs returns the stream of a part's last lines, and what follows; the caller closes it.
+func (c *Client) Logs(ctx context.Context, partName string, lines int, follow bool) (io.ReadCloser, error) {
+	q := url.Values{"part": {partName}, "lines": {strconv.Itoa(lines)}}
+	if follow {
+		q.Set("follow", "1")
+	}
+	res, err := c.do(ctx, http.MethodGet, "/v1/logs?"+q.Encode(), nil)
+	if err != nil {
+		return nil, err
+	}
+	return res.Body, nil
+}
+
+func (c *Client) send(ctx context.Context, path string, in, out any) error {
+	data, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	return c.call(ctx, http.MethodPost, path, bytes.NewReader(data), out)
+}
+
+func (c *Client) call(ctx context.Context, method, path string, body io.Reader, out any) error {
+	res, err := c.do(ctx, method, path, body)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = res.Body.Close() }()
+	if err := json.NewDecoder(res.Body).Decode(out); err != nil {
+		return fmt.Errorf("%s: read its answer: %w", c.Server, err)
+	}
+	return nil
+}
+
+// do returns an answer whose status is 200.
+func (c *Client) do(ctx context.Context, method, path string, body io.Reader) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://node"+path, body)
+	if err != nil {
+		return nil, err
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		if ctx.Err() != nil && errors.Is(ctx.Err(), context.Canceled) {
+			return nil, ctx.Err()
+		}
+		return nil, fmt.Errorf("%s: %w (%w)", c.Server, ErrUnreachable, err)
+	}
+	if res.StatusCode == http.StatusOK {
+		return res, nil
+	}
+	defer func() { _ = res.Body.Close() }()
+	var f failure
+	data, _ := io.ReadAll(io.LimitReader(res.Body, 64<<10))
+	if json.Unmarshal(data, &f) != nil || f.Error == "" {
+		f.Error = string(bytes.TrimSpace(data))
+	}
+	return nil, fmt.Errorf("%s: %s", c.Server, f.Error)
+}

@@ -1,0 +1,366 @@
+// Package node is one server's root process: it orders, runs, adopts and
+// checks the parts, and holds what the cluster agrees on.
+//
+// It parses nothing that a visitor sent. It may be killed at any time: all
+// that serves goes on, and the next node adopts it. Two ways end it: SIGTERM
+// leaves the server running (an upgrade), Stop ends the server's parts too.
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"trivet/app"
+	"trivet/certificate"
+	"trivet/cluster"
+	"trivet/database"
+	"trivet/firewall"
+	"trivet/internal/metric"
+	"trivet/internal/mtls"
+	"trivet/internal/part"
+	"trivet/internal/worker"
+)
+
+// Config is what a node needs besides the files in part.LibDir.
+type Config struct {
+	Executable string // the trivet binary, for the workers
+	Version    string
+	Log        *slog.Logger
+}
+
+// Identity names the server; IdentityFile holds it as JSON.
+type Identity struct {
+	Name string `json:"name"`
+}
+
+// Node is one server's root process.
+type Node struct {
+	cfg     Config
+	log     *slog.Logger
+	name    string
+	metrics *metric.Registry
+
+	cluster  *cluster.Cluster
+	certs    *certificate.Certificates
+	app      *app.App
+	database *database.Database
+	firewall *firewall.Firewall
+	workers  map[string]*worker.Worker
+	drivers  map[string]*driver // by part, and the router
+	up       *metric.GaugeVec
+	releases *releases
+	source   *mtls.Source
+
+	wake     chan struct{} // recompose the State
+	say      chan live     // newest wins: what to announce
+	toHolder chan part.State
+
+	mu       sync.Mutex
+	agreed   agreed
+	content  map[string]cluster.Value
+	member   part.DatabaseMember // what the database said of itself
+	composed part.State
+}
+
+// Load reads the server's files and builds its parts; nothing is started.
+func Load(cfg Config) (*Node, error) {
+	var who Identity
+	data, err := os.ReadFile(filepath.Join(part.LibDir, IdentityFile))
+	if err == nil {
+		err = json.Unmarshal(data, &who)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read this server's identity: %w", err)
+	}
+	last, err := load(filepath.Join(part.LibDir, LastGoodFile))
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{
+		cfg: cfg, log: cfg.Log, name: who.Name, metrics: metric.NewRegistry(),
+		workers: map[string]*worker.Worker{}, drivers: map[string]*driver{}, source: &mtls.Source{},
+		wake: make(chan struct{}, 1), say: make(chan live, 1), toHolder: make(chan part.State, 1),
+		agreed: last,
+	}
+	if err := n.build(); err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+// Run keeps the server's parts running until ctx ends; they then go on by
+// themselves. It returns an error only if the node itself cannot go on.
+func (n *Node) Run(ctx context.Context) error {
+	if err := prepare(); err != nil {
+		return err
+	}
+	n.compose()
+	// Nothing can speak to a peer before there are identities.
+	if err := n.certs.Apply(ctx, n.state()); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	n.start(ctx, cancel, &wg)
+	wg.Wait()
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) && !errors.Is(err, errStopped) {
+		return err
+	}
+	return nil
+}
+
+// errStopped is the cause when the caller's context ended.
+var errStopped = errors.New("node was asked to end")
+
+// start starts everything that runs until ctx ends; what cannot go on cancels all with its reason.
+func (n *Node) start(ctx context.Context, fail context.CancelCauseFunc, wg *sync.WaitGroup) {
+	vital := func(what string, run func(context.Context) error) {
+		wg.Go(func() {
+			if err := run(ctx); err != nil && ctx.Err() == nil {
+				fail(fmt.Errorf("%s: %w", what, err))
+			}
+		})
+	}
+	vital("cluster", n.cluster.Run)
+	vital("control socket", n.serveControl)
+	vital("metrics", func(ctx context.Context) error {
+		return n.metrics.Serve(ctx, part.MetricsDir, part.Node, part.UserMonitor)
+	})
+	for _, d := range n.drivers {
+		wg.Go(func() { d.run(ctx) })
+		vital(d.name, d.part.Run)
+	}
+	wg.Go(func() { n.releases.run(ctx) })
+	wg.Go(func() { n.rotateLogs(ctx) })
+	wg.Go(func() { n.announce(ctx) })
+	wg.Go(func() { n.recompose(ctx) })
+	wg.Go(func() { n.cluster.Watch(ctx, statePrefix, n.watched) })
+	wg.Go(func() { n.found(ctx) })
+	a := &address{server: n.name, cluster: n.cluster, log: n.log.With("part", part.Balancer), healthy: func() bool {
+		problem, _ := n.drivers[part.Balancer].health()
+		return problem == ""
+	}}
+	wg.Go(func() { a.run(ctx, n.toHolder) })
+}
+
+// Stop ends the server's parts, in the order in which requests pass them, so
+// that each still has what it needs to finish. Call it after Run has returned.
+func (n *Node) Stop(ctx context.Context) error {
+	const grace = 10 * time.Second
+	var errs []error
+	for _, w := range []string{part.Balancer, part.Web} {
+		errs = append(errs, n.workers[w].Stop(ctx, grace))
+	}
+	errs = append(errs, n.app.Stop(ctx))
+	errs = append(errs, n.workers[part.Router].Stop(ctx, grace))
+	errs = append(errs, n.database.Stop(ctx))
+	errs = append(errs, n.workers[part.Monitor].Stop(ctx, grace))
+	return errors.Join(errs...)
+}
+
+// kick has the State composed anew soon.
+func (n *Node) kick() {
+	select {
+	case n.wake <- struct{}{}:
+	default:
+	}
+}
+
+// recompose composes and hands out the State whenever something has changed.
+func (n *Node) recompose(ctx context.Context) {
+	tick := time.NewTicker(2 * time.Second) // quorum changes without an event
+	defer tick.Stop()
+	for {
+		n.compose()
+		n.distribute()
+		select {
+		case <-ctx.Done():
+			return
+		case <-n.wake:
+		case <-tick.C:
+		}
+	}
+}
+
+// compose makes the State from what is agreed and what is known here.
+func (n *Node) compose() {
+	l := local{server: n.name, quorum: n.cluster.Quorum(), instances: n.app.Instances()}
+	problems, revision := n.problems()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	l.live = live{Database: n.member, Revision: revision, Problems: problems}
+	n.releases.wanted(n.agreed.Declared.Release, n.peers())
+	l.release = n.releases.current()
+	n.composed = compose(l, n.agreed)
+	select {
+	case <-n.say:
+	default:
+	}
+	n.say <- l.live
+}
+
+// peers are the other servers of the site; n.mu is held.
+func (n *Node) peers() []part.Member {
+	var out []part.Member
+	for _, s := range n.agreed.Declared.Site.Servers {
+		if s.Name != n.name {
+			out = append(out, part.Member{Name: s.Name, Address: s.Address})
+		}
+	}
+	return out
+}
+
+// distribute offers every part its cut of the State.
+func (n *Node) distribute() {
+	s := n.state()
+	if err := n.source.Set(n.certs.Identity(part.Node), n.certs.Bundle()); err != nil {
+		n.log.Error("use own identity", "err", err)
+	}
+	for name, d := range n.drivers {
+		d.offer(cut(name, s, n.certs))
+	}
+	select {
+	case <-n.toHolder:
+	default:
+	}
+	n.toHolder <- s
+}
+
+func (n *Node) state() part.State {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.composed
+}
+
+func (n *Node) declared() Declared {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.agreed.Declared
+}
+
+// health is why a part is not well; the router counts to the database, a missing release to the app.
+func (n *Node) health(name string) (problem string, since time.Time) {
+	problem, since = n.drivers[name].health()
+	if problem == "" && name == part.Database {
+		if problem, since = n.drivers[part.Router].health(); problem != "" {
+			problem = "router: " + problem
+		}
+	}
+	if hash, _ := n.releases.missing(); hash != "" && name == part.App {
+		problem = "release " + hash[:12] + " is not on this server yet; fetching it from its peers"
+	}
+	return problem, since
+}
+
+// problems of all parts, and the newest revision that all have applied.
+func (n *Node) problems() (map[string]string, int64) {
+	var problems map[string]string
+	for _, name := range part.Names {
+		p, _ := n.health(name)
+		up := 1.0
+		if p != "" {
+			if problems == nil {
+				problems = map[string]string{}
+			}
+			problems[name] = p
+			up = 0
+		}
+		n.up.WithLabelValues(name).Set(up)
+	}
+	revision := n.drivers[part.Balancer].revision()
+	for _, d := range n.drivers {
+		revision = min(revision, d.revision())
+	}
+	return problems, revision
+}
+
+// watched takes the cluster's newest content.
+func (n *Node) watched(content map[string]cluster.Value) {
+	n.mu.Lock()
+	a, err := parse(n.agreed, content)
+	before, errBefore := json.Marshal(n.agreed)
+	after, errAfter := json.Marshal(a)
+	n.agreed = a
+	n.mu.Unlock()
+	if err != nil {
+		n.log.Error("read agreed state", "err", err)
+	}
+	if errBefore != nil || errAfter != nil || string(before) != string(after) {
+		if err := a.save(filepath.Join(part.LibDir, LastGoodFile)); err != nil {
+			n.log.Error("keep last good state", "err", err)
+		}
+	}
+	n.kick()
+}
+
+// announce tells the others of this server, newest first, until ctx ends.
+func (n *Node) announce(ctx context.Context) {
+	var told string
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case l := <-n.say:
+			data, err := json.Marshal(l)
+			if err != nil || string(data) == told {
+				continue
+			}
+			if err := n.cluster.Announce(ctx, prefixLive+n.name, data); err != nil {
+				n.log.Debug("announce", "err", err)
+				continue
+			}
+			told = string(data)
+		}
+	}
+}
+
+// found brings what this server knows into a cluster that is empty: the site,
+// and secrets that all servers share. Whoever comes first is followed.
+func (n *Node) found(ctx context.Context) {
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := n.foundOnce(ctx)
+		if err == nil {
+			return
+		}
+		n.log.Debug("bring the site into the cluster", "err", err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (n *Node) foundOnce(ctx context.Context) error {
+	for _, name := range []string{part.SecretConsoleKey, part.SecretAppDatabase} {
+		if err := n.once(ctx, prefixSecret+name, []byte(rand.Text())); err != nil {
+			return err
+		}
+	}
+	d := n.declared()
+	data, err := json.Marshal(d)
+	if err != nil {
+		return err
+	}
+	return n.once(ctx, keyDeclared, data)
+}
+
+// once puts data under key if there is nothing yet.
+func (n *Node) once(ctx context.Context, key string, data []byte) error {
+	_, err := n.cluster.Swap(ctx, key, 0, data)
+	if errors.Is(err, cluster.ErrConflict) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,130 @@
+package node
+
+import (
+	"path/filepath"
+
+	"trivet/internal/part"
+)
+
+// local is what this node knows by itself.
+type local struct {
+	server    string
+	quorum    bool
+	release   string // newest release that is complete on this server
+	instances []part.Instance
+	live      live
+}
+
+// compose makes the State that all parts' states are cut from.
+func compose(l local, a agreed) part.State {
+	s := part.State{
+		Revision:      a.Declared.Revision,
+		Site:          a.Declared.Site,
+		Server:        l.server,
+		Quorum:        l.quorum,
+		AddressHolder: a.Holder,
+		Database:      a.Role,
+		Instances:     l.instances,
+		Secrets:       map[string]string{part.SecretEnvironment: a.Declared.Environment},
+	}
+	for k, v := range a.Secrets {
+		s.Secrets[k] = v
+	}
+	if l.release != "" {
+		s.Release = part.Release{Hash: l.release, Dir: filepath.Join(part.ReleaseDir, l.release)}
+	}
+	for _, srv := range s.Site.Servers {
+		said, alive := a.Live[srv.Name]
+		if srv.Name == l.server {
+			said, alive = l.live, true
+		}
+		m := part.Member{Name: srv.Name, Address: srv.Address, Alive: alive}
+		m.Database, m.Revision, m.Problems = said.Database, said.Revision, said.Problems
+		s.Members = append(s.Members, m)
+	}
+	return s
+}
+
+// keys is what the certificate part has issued.
+type keys interface {
+	Identity(partName string) part.KeyPair
+	Bundle() []byte
+	Site() []part.KeyPair
+	Console() part.KeyPair
+}
+
+// cut reduces s to what the named part may know, so that a part is applied
+// anew only when something of its own has changed, and a worker that was
+// taken over gives away no more than its own.
+func cut(name string, s part.State, k keys) part.State {
+	secrets := s.Secrets
+	s.Secrets = nil
+	instances := s.Instances
+	s.Instances = nil
+	// Quorum comes and goes; only the monitor shows it.
+	quorum := s.Quorum
+	s.Quorum = false
+	switch name {
+	case part.Firewall, part.Certificate:
+		s = withoutRoles(s)
+	case part.Balancer:
+		s = withoutRoles(s)
+		s.Certificates = k.Site()
+	case part.Web:
+		s = withoutRoles(s)
+		s.Instances = instances
+	case part.App:
+		s = withoutRoles(s)
+		s.Secrets = pick(secrets, part.SecretEnvironment, part.SecretAppDatabase)
+	case part.Router:
+		s.Members = bare(s.Members)
+		s.AddressHolder = ""
+	case part.Database:
+		s.AddressHolder = ""
+		s.Members = withoutProblems(s.Members)
+		s.Secrets = pick(secrets, part.SecretAppDatabase)
+	case part.Monitor:
+		s.Quorum = quorum
+		s.Certificates = []part.KeyPair{k.Console()}
+		s.Secrets = pick(secrets, part.SecretConsoleKey)
+	}
+	if name != part.Firewall && name != part.App && name != part.Certificate {
+		s.Identity, s.Bundle = k.Identity(name), k.Bundle()
+	}
+	return s
+}
+
+func withoutRoles(s part.State) part.State {
+	s.Members = bare(s.Members)
+	s.Database = part.DatabaseRole{}
+	s.AddressHolder = ""
+	return s
+}
+
+// bare keeps of each member only who and where it is.
+func bare(members []part.Member) []part.Member {
+	var out []part.Member
+	for _, m := range members {
+		out = append(out, part.Member{Name: m.Name, Address: m.Address, Alive: m.Alive})
+	}
+	return out
+}
+
+func withoutProblems(members []part.Member) []part.Member {
+	var out []part.Member
+	for _, m := range members {
+		m.Problems, m.Revision = nil, 0
+		out = append(out, m)
+	}
+	return out
+}
+
+func pick(secrets map[string]string, names ...string) map[string]string {
+	out := map[string]string{}
+	for _, n := range names {
+		if v, ok := secrets[n]; ok {
+			out[n] = v
+		}
+	}
+	return out
+}
