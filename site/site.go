@@ -2,12 +2,16 @@
 // defaults, the strict reading of it, and all that can be wrong in it.
 //
 // A Site that Parse returned is complete (every default filled in), valid, and
-// never changed afterwards. The package imports only the standard library,
-// yaml, and the JSON Schema generator, so that every part can depend on it.
+// never changed afterwards. The package imports only the standard library and
+// yaml, so that every part can depend on it; the JSON Schema for editors is
+// made from the types by the program in the folder schema.
 package site
+
+//go:generate go run ./schema
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -34,6 +38,9 @@ type Site struct {
 	App         App         `json:"app" yaml:"app"`
 	Database    Database    `json:"database" yaml:"database"`
 	Monitor     Monitor     `json:"monitor" yaml:"monitor"`
+
+	// Dir is the folder of the site file, to which the paths in it are relative. It is known on the operator's machine only.
+	Dir string `json:"-" yaml:"-"`
 }
 
 // Server is one of the three machines.
@@ -90,7 +97,7 @@ type Certificate struct {
 
 // Web serves files and hands the rest to the app.
 type Web struct {
-	// Static is the folder of files to serve, relative to the site file.
+	// Static is the folder of files to serve, relative to the site file. Names that begin with a dot are left out, .well-known apart.
 	Static string `json:"static,omitempty" yaml:"static,omitempty"`
 	// Index is the file that answers for a folder.
 	Index string `json:"index" yaml:"index"`
@@ -120,9 +127,9 @@ type App struct {
 
 // Database is MariaDB with Galera on all three servers.
 type Database struct {
-	// Name of the database that the app uses; by default the site's name.
+	// Name of the database that the app uses; by default the site's name, with hyphens as underscores.
 	Name string `json:"name" yaml:"name"`
-	// User that the app signs in as; by default the site's name. Its password is made and kept by trivet.
+	// User that the app signs in as; by default the same as name. Its password is made and kept by trivet.
 	User string `json:"user" yaml:"user"`
 	// Memory of the buffer pool on each server, in MiB.
 	Memory int `json:"memory" yaml:"memory"`
@@ -148,6 +155,30 @@ type Alert struct {
 	Webhook string `json:"webhook,omitempty" yaml:"webhook,omitempty"`
 }
 
+// Default returns a Site that holds every default and nothing else. The
+// database's name and user follow the site's name when Parse fills them in.
+func Default() Site {
+	return Site{
+		Balancer: Balancer{
+			Health:  Health{Path: "/healthz", Interval: seconds(1), Timeout: seconds(0.5), Rise: 2, Fall: 2},
+			Retries: 2,
+			Timeout: seconds(30),
+		},
+		Certificate: Certificate{Lifetime: Duration(24 * time.Hour)},
+		Web:         Web{Index: "index.html"},
+		App: App{
+			Instances: 2,
+			Listen:    ListenSocket,
+			Health:    Health{Path: "/healthz", Interval: seconds(2), Timeout: seconds(1), Rise: 1, Fall: 3},
+			Grace:     seconds(10),
+		},
+		Database: Database{Memory: 64},
+		Monitor:  Monitor{Retention: Duration(48 * time.Hour)},
+	}
+}
+
+func seconds(s float64) Duration { return Duration(s * float64(time.Second)) }
+
 // Listen values of an App.
 const (
 	ListenSocket = "socket"
@@ -160,8 +191,17 @@ type Duration time.Duration
 // Std returns d as the standard library's type.
 func (d Duration) Std() time.Duration { return time.Duration(d) }
 
-// String writes d as the file does.
-func (d Duration) String() string { return time.Duration(d).String() }
+// String writes d as the file does: 24h rather than 24h0m0s.
+func (d Duration) String() string {
+	text := time.Duration(d).String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}
 
 // MarshalText writes d as the file does.
 func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
