@@ -24,7 +24,9 @@ var ErrNotFound = errors.New("no such interface")
 // CreateBridge makes the bridge name, gives it prefix (its own address with
 // the network's length) and sets it up.
 func CreateBridge(name string, prefix netip.Prefix) error {
-	err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: named(name)})
+	attrs := named(name)
+	attrs.HardwareAddr = fixedAddress(name)
+	err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs})
 	if err != nil && !errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("create bridge %s: %w", name, err)
 	}
@@ -39,9 +41,12 @@ func CreateBridge(name string, prefix netip.Prefix) error {
 // Both ends are down. Unlike the others it is an error if host exists.
 func CreateVeth(host, peer string, namespace *os.File) error {
 	err := netlink.LinkAdd(&netlink.Veth{
-		LinkAttrs:     named(host),
-		PeerName:      peer,
-		PeerNamespace: netlink.NsFd(int(namespace.Fd())),
+		LinkAttrs: named(host),
+		PeerName:  peer,
+		// Like a real interface it keeps its address from one power on to the
+		// next, or the neighbours would send to the old one for a while.
+		PeerHardwareAddr: fixedAddress(host + " " + peer),
+		PeerNamespace:    netlink.NsFd(int(namespace.Fd())),
 	})
 	if err != nil {
 		return fmt.Errorf("create cable %s to %s: %w", host, peer, err)

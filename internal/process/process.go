@@ -42,6 +42,8 @@ type Spec struct {
 	Log   string   // file that output is appended to; made with mode 0640 if it is not there
 	Note  string   // kept in the record for the caller, for example a hash of the settings; no secrets
 	Umask int      // file mode mask, as for umask(1); 0 keeps the caller's
+
+	Cloneflags uintptr // namespaces to start it in, as for clone(2): a lab's servers
 }
 
 // File is an open file with the name by which it can be got back.
@@ -112,7 +114,7 @@ func command(s Spec) (*exec.Cmd, *os.File, error) {
 	if cmd.Dir == "" {
 		cmd.Dir = "/"
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: s.Cloneflags}
 	if s.User != "" {
 		cred, err := Credential(s.User)
 		if err != nil {
@@ -169,6 +171,26 @@ func Adopt(records, name string) (*Process, error) {
 	}
 	go p.wait()
 	return p, nil
+}
+
+// Running returns the pid of the process that was recorded in the folder
+// records under name, or ErrNone. Unlike Adopt it keeps hold of nothing.
+func Running(records, name string) (int, error) {
+	data, err := os.ReadFile(filepath.Join(records, name+".json"))
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, ErrNone
+	}
+	if err != nil {
+		return 0, fmt.Errorf("look for %s: %w", name, err)
+	}
+	var rec record
+	if err := json.Unmarshal(data, &rec); err != nil {
+		return 0, fmt.Errorf("look for %s: read its record: %w", name, err)
+	}
+	if start, err := startTime(rec.PID); err != nil || start != rec.Start {
+		return 0, ErrNone
+	}
+	return rec.PID, nil
 }
 
 // find opens the recorded process and makes sure that it is the same one.
