@@ -1,0 +1,47 @@
+# Everything that is done to trivet, by name. `make up` and `make test` are all
+# that a new machine needs.
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X trivet/cli.Version=$(VERSION)
+GO      := CGO_ENABLED=0 go
+# The race detector needs cgo.
+RACE    := CGO_ENABLED=1 go test -race -shuffle=on
+RING    := trivet/e2e
+
+.PHONY: up build deps deps-test test test-unit test-lab lint format generate bench clean
+
+up: deps build ## install what is needed, build, start the lab
+	./trivet up
+
+build: ## build ./trivet
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o trivet .
+
+deps:
+	@scripts/deps
+
+deps-test:
+	@scripts/deps test
+
+test: deps-test test-unit test-lab ## all tests
+
+test-unit: ## pure, command line, kernel and process tests
+	$(RACE) -timeout 10m $$(go list ./... | grep -v '^$(RING)$$')
+	cd examples/foobar/app && $(RACE) ./...
+
+test-lab: build ## three servers: kill, cut off, heal
+	go test -count=1 -timeout 12m -v $(RING)
+
+lint: ## unformatted files, lint findings
+	go tool -modfile=tools/go.mod golangci-lint run
+
+format: ## format all files
+	go tool -modfile=tools/go.mod golangci-lint fmt
+
+generate: ## write generated files anew
+	go generate ./...
+
+bench: build ## idle cost, bring-up and failover of a lab, as measured now
+	go run ./e2e/bench
+
+clean:
+	rm -f trivet
