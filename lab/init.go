@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"syscall"
 	"time"
@@ -157,6 +158,8 @@ func (i *initd) start(ctx context.Context) {
 		return
 	}
 	i.log.Info("node started", "pid", i.node)
+	// From now on this process only waits; what its packages needed to begin with can go.
+	debug.FreeOSMemory()
 }
 
 // reap takes the exit statuses of all ended children, and reports whether the

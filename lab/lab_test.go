@@ -37,6 +37,8 @@ func TestMain(m *testing.M) {
 			os.Exit(0)
 		case "test-node":
 			testNode()
+		case "test-stranger":
+			testStranger()
 		case "test-orphan":
 			never := make(chan os.Signal, 1)
 			signal.Notify(never, syscall.SIGUSR1) // or Go would call it a deadlock
@@ -74,6 +76,16 @@ func testNode() {
 	}()
 	<-stop
 	check(os.WriteFile(filepath.Join(part.LibDir, "clean"), nil, 0o644))
+	os.Exit(0)
+}
+
+// testStranger prints what a lab says to one who is not root.
+func testStranger() {
+	check(syscall.Setuid(65534))
+	_, err := Create("labtest2", netip.MustParsePrefix("10.99.0.0/24"), servers)
+	fmt.Println(err)
+	_, err = Open(testLab)
+	fmt.Println(err)
 	os.Exit(0)
 }
 

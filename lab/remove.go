@@ -28,9 +28,10 @@ func (l *Lab) Remove(ctx context.Context, keepData bool) error {
 		return fmt.Errorf("remove lab %q: %w", l.Name, err)
 	}
 	if keepData {
-		return l.removeKinds(Run, Log)
-	}
-	if err := os.RemoveAll(l.dir()); err != nil {
+		if err := l.removeKinds(Run, Log); err != nil {
+			return err
+		}
+	} else if err := os.RemoveAll(l.dir()); err != nil {
 		return fmt.Errorf("remove lab %q: %w", l.Name, err)
 	}
 	return removeShared(ctx)
@@ -49,19 +50,38 @@ func (l *Lab) removeKinds(kinds ...string) error {
 	return nil
 }
 
-// removeShared removes what all labs share, if none is left.
+// removeShared removes what all labs share: the folders that servers are seen
+// in if no lab is up, the users and Root if none is left.
 func removeShared(ctx context.Context) error {
 	names, err := Names()
-	if err != nil || len(names) > 0 {
+	if err != nil {
 		return err
 	}
-	if err := RemoveUsers(ctx); err != nil {
-		return err
+	up, err := anyUp(names)
+	if up || err != nil {
+		return err // a folder that is removed here takes the mounts on it, in any namespace, with it
 	}
-	// Each goes only if it is empty: a real server's files stay.
-	_ = os.Remove(Root)
+	if len(names) == 0 {
+		if err := RemoveUsers(ctx); err != nil {
+			return err
+		}
+		_ = os.Remove(Root)
+	}
 	for _, m := range seen {
-		_ = os.Remove(m.at)
+		_ = os.Remove(m.at) // only if it is empty: a real server's files stay
 	}
 	return nil
+}
+
+func anyUp(names []string) (bool, error) {
+	for _, name := range names {
+		l, err := Open(name)
+		if err != nil {
+			return false, err
+		}
+		if up, err := l.isUp(); up || err != nil {
+			return up, err
+		}
+	}
+	return false, nil
 }

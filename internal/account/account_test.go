@@ -1,0 +1,46 @@
+package account
+
+import (
+	"os"
+	"os/user"
+	"testing"
+)
+
+func TestEnsureAndRemove(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: makes a user")
+	}
+	const name = "trivet-testaccount"
+	t.Cleanup(func() { _ = Remove(name) })
+	for _, want := range []bool{true, false} {
+		made, err := Ensure(name)
+		if err != nil || made != want {
+			t.Fatalf("Ensure: got %t, %v, want %t", made, err, want)
+		}
+	}
+	u, err := user.Lookup(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := user.LookupGroupId(u.Gid)
+	if err != nil || g.Name != name {
+		t.Errorf("its group: got %v, %v, want %s", g, err, name)
+	}
+	for range 2 {
+		if err := Remove(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if there, err := Exists(name); there || err != nil {
+		t.Errorf("Exists after Remove: got %t, %v, want false", there, err)
+	}
+	if _, err := user.LookupGroup(name); err == nil {
+		t.Error("its group is left")
+	}
+}
+
+func TestProgramMissing(t *testing.T) {
+	if err := run("no-such-program"); err == nil {
+		t.Error("run a missing program: got no error")
+	}
+}
