@@ -1,0 +1,270 @@
+package balancer
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"trivet/proxy"
+	"trivet/site"
+)
+
+// A suspect backend gets urgent checks: at most urgentFall of them, each of at
+// most urgentTimeout, so that a frozen one is out within a second of the first
+// request that hangs on it. A backend that was checked less than urgentPause
+// ago is not suspect again.
+const (
+	urgentTimeout = 300 * time.Millisecond
+	urgentFall    = 2
+	urgentPause   = 150 * time.Millisecond
+)
+
+// checkHeader marks a check for the web server; its value is how many
+// milliseconds the check waits.
+const checkHeader = "X-Trivet-Check"
+
+// verdict is the outcome of one check.
+type verdict struct {
+	state proxy.State // Up, Unwell or Down
+	why   string
+}
+
+// checkAll keeps one checker for each backend until ctx ends.
+func (b *Balancer) checkAll(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	running := map[*backend]context.CancelFunc{}
+	for {
+		present := map[*backend]bool{}
+		for _, k := range b.now.Load().backends {
+			present[k] = true
+			if running[k] == nil {
+				checking, stop := context.WithCancel(ctx)
+				running[k] = stop
+				wg.Go(func() { (&checker{balancer: b, backend: k}).run(checking) })
+			}
+		}
+		for k, stop := range running {
+			if !present[k] {
+				stop()
+				delete(running, k)
+				b.forget(k)
+			}
+		}
+		select {
+		case <-b.changed:
+		case <-ctx.Done():
+			for _, stop := range running {
+				stop()
+			}
+			return
+		}
+	}
+}
+
+// forget takes away the meter of a backend whose server is no longer in the site.
+func (b *Balancer) forget(gone *backend) {
+	for _, k := range b.now.Load().backends {
+		if k.name == gone.name {
+			return
+		}
+	}
+	b.meters.up.DeleteLabelValues(gone.name)
+}
+
+// checker is the state machine of one backend's health.
+type checker struct {
+	balancer *Balancer
+	backend  *backend
+	good     int // checks in a row
+	bad      int
+	silent   int       // bad ones without any answer
+	last     time.Time // end of the last check
+}
+
+// run checks at once, then at the site's interval and whenever the backend is
+// suspect, until ctx ends.
+func (c *checker) run(ctx context.Context) {
+	c.regular(ctx)
+	for {
+		timer := time.NewTimer(c.settings().Interval.Std())
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+			c.regular(ctx)
+		case <-c.backend.kick:
+			timer.Stop()
+			c.suspected(ctx)
+		}
+	}
+}
+
+func (c *checker) settings() site.Health { return c.balancer.now.Load().site.Balancer.Health }
+
+// regular checks once. A suspicion in the middle of it makes it urgent.
+func (c *checker) regular(ctx context.Context) {
+	checking, stop := context.WithCancel(ctx)
+	defer stop()
+	result := make(chan verdict, 1)
+	go func() { result <- c.probe(checking, c.settings().Timeout.Std()) }()
+	select {
+	case v := <-result:
+		c.count(ctx, v)
+	case <-c.backend.kick:
+		stop()
+		<-result
+		c.urgent(ctx)
+	}
+}
+
+// suspected looks at once, unless it just did or the backend is out anyway.
+func (c *checker) suspected(ctx context.Context) {
+	if time.Since(c.last) < urgentPause || c.backend.target.State() == proxy.Down {
+		return
+	}
+	c.urgent(ctx)
+}
+
+// urgent checks until the backend answers or is out. The last one in service
+// gets the patience of a regular check: there is nobody to turn to.
+func (c *checker) urgent(ctx context.Context) {
+	set := c.settings()
+	if !c.othersUp() {
+		c.count(ctx, c.probe(ctx, set.Timeout.Std()))
+		return
+	}
+	var v verdict
+	for range min(set.Fall, urgentFall) {
+		v = c.probe(ctx, min(set.Timeout.Std(), urgentTimeout))
+		c.count(ctx, v)
+		if v.state != proxy.Down {
+			return
+		}
+	}
+	if ctx.Err() == nil {
+		c.enter(v)
+	}
+}
+
+func (c *checker) othersUp() bool {
+	for _, k := range c.balancer.now.Load().backends {
+		if k != c.backend && k.target.State() == proxy.Up {
+			return true
+		}
+	}
+	return false
+}
+
+// count draws the conclusion from one check: Rise good ones bring a backend
+// in, Fall bad ones take it out, and the very first decides alone. One that
+// answers, however badly, is not taken for down before Fall silences in a row:
+// going down takes back what waits for it.
+func (c *checker) count(ctx context.Context, v verdict) {
+	if ctx.Err() != nil {
+		return
+	}
+	c.last = time.Now()
+	c.tally(v.state)
+	set, state := c.settings(), c.backend.target.State()
+	switch {
+	case state == proxy.Untested, v.state == proxy.Up && c.good >= set.Rise:
+		c.enter(v)
+	case v.state == proxy.Up || state == proxy.Up && c.bad < set.Fall:
+		// not often enough yet
+	case v.state == proxy.Down && state != proxy.Down && c.silent < set.Fall:
+		c.enter(verdict{proxy.Unwell, v.why})
+	default:
+		c.enter(v)
+	}
+}
+
+func (c *checker) tally(s proxy.State) {
+	good, bad, silent := c.good+1, c.bad+1, c.silent+1
+	c.good, c.bad, c.silent = 0, 0, 0
+	switch s {
+	case proxy.Up:
+		c.good = good
+	case proxy.Down:
+		c.bad, c.silent = bad, silent
+	default:
+		c.bad = bad
+	}
+}
+
+// enter makes v the backend's state.
+func (c *checker) enter(v verdict) {
+	former := c.backend.set(v.state, v.why)
+	if former == v.state {
+		return
+	}
+	up := 0.0
+	if v.state == proxy.Up {
+		up = 1
+	}
+	c.balancer.meters.up.WithLabelValues(c.backend.name).Set(up)
+	c.balancer.log.Info("backend changed", "backend", c.backend.name, "from", former.String(), "to", v.state.String(), "why", v.why)
+}
+
+// probe sends one check and waits for it up to timeout.
+func (c *checker) probe(ctx context.Context, timeout time.Duration) verdict {
+	limited, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	resp, err := c.backend.target.Probe(c.request(limited, timeout))
+	if err != nil {
+		if limited.Err() != nil {
+			return verdict{proxy.Down, fmt.Sprintf("no answer within %s", timeout)}
+		}
+		return verdict{proxy.Down, err.Error()}
+	}
+	defer resp.Body.Close()
+	line, err := firstLine(resp.Body)
+	if err != nil {
+		return verdict{proxy.Down, "its answer broke off: " + err.Error()}
+	}
+	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+		return verdict{proxy.Unwell, fmt.Sprintf("its check answers %d: %s", resp.StatusCode, line)}
+	}
+	return verdict{state: proxy.Up}
+}
+
+func (c *checker) request(ctx context.Context, timeout time.Duration) *http.Request {
+	s := c.balancer.now.Load().site
+	r := &http.Request{
+		Method: http.MethodGet, Host: s.Domain, URL: &url.URL{Path: s.Balancer.Health.Path},
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{},
+	}
+	r.Header.Set(checkHeader, strconv.FormatInt(timeout.Milliseconds(), 10))
+	r.Header.Set("User-Agent", "trivet-balancer")
+	return r.WithContext(ctx)
+}
+
+// firstLine reads a short answer to its end, so that its connection is kept,
+// and returns what of it fits into a reason.
+func firstLine(body io.Reader) (string, error) {
+	limited := bufio.NewReader(io.LimitReader(body, 4<<10))
+	line, err := limited.ReadString('\n')
+	if err != nil && err != io.EOF {
+		return "", err
+	}
+	if _, err := io.Copy(io.Discard, limited); err != nil {
+		return "", err
+	}
+	line = strings.Map(printable, strings.TrimSpace(line))
+	return line[:min(len(line), 160)], nil
+}
+
+func printable(r rune) rune {
+	if r < ' ' || r > '~' {
+		return -1
+	}
+	return r
+}
