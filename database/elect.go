@@ -1,0 +1,77 @@
+package database
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"trivet/internal/part"
+)
+
+// stagger is how long the next in line waits for the one before it to propose a writer.
+const stagger = 400 * time.Millisecond
+
+// ballot is what a writer election is decided from.
+type ballot struct{ view }
+
+// elect returns the server to propose as the writer, and how long after the
+// writer was lost to propose it; "" if there is nothing to propose. The writer
+// stays as long as it is synced: no fail-back.
+func (b ballot) elect() (writer string, after time.Duration) {
+	cs := b.candidates()
+	if len(cs) == 0 || slices.Contains(cs, b.role.Writer) {
+		return "", 0
+	}
+	rank := slices.Index(cs, b.self)
+	switch {
+	case b.died && !b.running && b.role.Writer == b.self:
+		return cs[0], 0
+	case rank < 0:
+		return "", 0
+	}
+	return cs[0], time.Duration(rank) * stagger
+}
+
+// candidates are the synced members by name. This server's own group, if it is
+// in one, has the last word: who left it is gone, whatever it said before.
+func (b ballot) candidates() []string {
+	var cs []string
+	for _, m := range b.members {
+		if b.candidate(m) {
+			cs = append(cs, m.Name)
+		}
+	}
+	slices.SortFunc(cs, strings.Compare)
+	return cs
+}
+
+func (b ballot) candidate(m part.Member) bool {
+	if m.Name == b.self {
+		return b.running && b.serves()
+	}
+	if !m.Alive || m.Database.State != part.DatabaseSynced {
+		return false
+	}
+	if b.role.UUID != "" && m.Database.UUID != b.role.UUID {
+		return false
+	}
+	return !b.running || !b.health.primary() || slices.Contains(b.health.names, m.Name)
+}
+
+// serves reports whether this server's node counts as synced. While it gives a
+// full copy it does so only if it is the writer or nobody else is synced: it
+// may lag, but somebody has to write.
+func (v view) serves() bool {
+	h := v.health
+	if v.role.UUID != "" && h.uuid != v.role.UUID {
+		return false
+	}
+	if h.synced() {
+		return true
+	}
+	if !h.donor() {
+		return false
+	}
+	_, other := v.synced()
+	return v.role.Writer == v.self || !other
+}

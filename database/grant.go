@@ -1,0 +1,58 @@
+package database
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// rights are what an app needs on its own database, migrations included.
+const rights = "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, INDEX, REFERENCES, CREATE TEMPORARY TABLES, " +
+	"LOCK TABLES, EXECUTE, CREATE VIEW, SHOW VIEW, CREATE ROUTINE, ALTER ROUTINE, EVENT, TRIGGER"
+
+// account is the app's database and user.
+type account struct{ name, user, password string }
+
+// ensure makes the app's database and its user, with rights on that database
+// only. It changes nothing if the user can already sign in to it, for each
+// change pauses the writes of the whole group.
+func (a account) ensure(ctx context.Context, db *sql.DB, socket string) error {
+	if a.user == "" || a.password == "" || a.works(ctx, socket) {
+		return nil
+	}
+	user := quote(a.user, '\'') + "@'localhost'"
+	for _, q := range []string{
+		"CREATE DATABASE IF NOT EXISTS " + quote(a.name, '`') + " CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci",
+		"CREATE USER IF NOT EXISTS " + user + " IDENTIFIED BY " + quote(a.password, '\''),
+		"ALTER USER " + user + " IDENTIFIED BY " + quote(a.password, '\''),
+		"GRANT " + rights + " ON " + quote(strings.NewReplacer(`\`, `\\`, "_", `\_`, "%", `\%`).Replace(a.name), '`') + ".* TO " + user,
+	} {
+		if _, err := db.ExecContext(ctx, q); err != nil {
+			return fmt.Errorf("make the app's database and user: %w", err)
+		}
+	}
+	return nil
+}
+
+// works reports whether the user can sign in to the database.
+func (a account) works(ctx context.Context, socket string) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	db, err := open(socket, a.user, a.password, a.name)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = db.Close() }()
+	return db.PingContext(ctx) == nil
+}
+
+// quote writes s as an identifier or a string of SQL.
+func quote(s string, mark byte) string {
+	m := string(mark)
+	if mark == '\'' {
+		s = strings.ReplaceAll(s, `\`, `\\`)
+	}
+	return m + strings.ReplaceAll(s, m, m+m) + m
+}

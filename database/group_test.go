@@ -1,0 +1,184 @@
+package database
+
+import (
+	"context"
+	"database/sql"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestGroup is a database's life on three servers: from nothing to three
+// synced nodes, a dead writer, a cut-off writer, a new supervisor, a full stop.
+func TestGroup(t *testing.T) {
+	l := newLab(t)
+	for _, s := range l.servers {
+		s.start()
+	}
+	t.Logf("MEASURE nothing to three synced: %v", l.until("bring-up", 60*time.Second, l.synced("s1", "s2", "s3")))
+	l.until("writer", 5*time.Second, func() bool { return l.role.Writer == "s1" && l.role.UUID != "" })
+	app := l.app("s1")
+	l.exec(app, "CREATE TABLE m (id INT AUTO_INCREMENT PRIMARY KEY, t TEXT)")
+	l.write(app, "one")
+	l.reads("one")
+
+	l.killWriter()
+	l.cutWriter()
+	l.newSupervisor()
+	l.restartAll()
+}
+
+// app is a connection as the app's user.
+func (l *lab) app(name string) *sql.DB {
+	l.t.Helper()
+	db, err := open(l.server(name).paths().Socket, l.site.Database.User, secret, l.site.Database.Name)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(func() { _ = db.Close() })
+	l.poll("the app's user signs in on "+name, 10*time.Second, func() bool { return db.Ping() == nil })
+	return db
+}
+
+func (l *lab) server(name string) *server {
+	for _, s := range l.servers {
+		if s.name == name {
+			return s
+		}
+	}
+	l.t.Fatalf("no server %s", name)
+	return nil
+}
+
+func (l *lab) exec(db *sql.DB, query string, args ...any) {
+	l.t.Helper()
+	if _, err := db.Exec(query, args...); err != nil {
+		l.t.Fatalf("%s: %v", query, err)
+	}
+}
+
+// poll is for what no one tells us; it looks often, against a deadline.
+func (l *lab) poll(what string, limit time.Duration, holds func() bool) time.Duration {
+	l.t.Helper()
+	began := time.Now()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !holds() {
+		if time.Since(began) > limit {
+			l.t.Fatalf("%s: not within %v", what, limit)
+		}
+		<-tick.C
+	}
+	return time.Since(began)
+}
+
+func (l *lab) write(db *sql.DB, text string) {
+	l.t.Helper()
+	l.exec(db, "INSERT INTO m (t) VALUES (?)", text)
+}
+
+// reads waits until every server shows exactly these texts.
+func (l *lab) reads(want ...string) {
+	l.t.Helper()
+	for _, s := range l.servers {
+		db := l.app(s.name)
+		var got string
+		l.poll("read "+strings.Join(want, ",")+" on "+s.name, 5*time.Second, func() bool {
+			err := db.QueryRow("SELECT GROUP_CONCAT(t ORDER BY id) FROM m").Scan(&got)
+			return err == nil && got == strings.Join(want, ",")
+		})
+	}
+}
+
+// next waits for another writer than old and until it takes a write.
+func (l *lab) next(old, text string) (agreed, written time.Duration) {
+	l.t.Helper()
+	began := time.Now()
+	agreed = l.until("another writer", 10*time.Second, func() bool { return l.role.Writer != old })
+	app := l.app(l.writer())
+	l.poll("write "+text, 10*time.Second, func() bool {
+		_, err := app.Exec("INSERT INTO m (t) VALUES (?)", text)
+		return err == nil
+	})
+	return agreed, time.Since(began)
+}
+
+func (l *lab) writer() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.role.Writer
+}
+
+func (l *lab) killWriter() {
+	l.t.Helper()
+	old := l.writer()
+	p := l.server(old).db.process
+	if err := p.Signal(syscall.SIGKILL); err != nil {
+		l.t.Fatal(err)
+	}
+	agreed, written := l.next(old, "two")
+	l.t.Logf("MEASURE kill -9 of the writer's mariadbd: new writer agreed %v, first write %v", agreed, written)
+	l.t.Logf("MEASURE rejoin after that: %v", written+l.until("rejoin", 30*time.Second, l.synced("s1", "s2", "s3")))
+	l.reads("one", "two")
+}
+
+func (l *lab) cutWriter() {
+	l.t.Helper()
+	old := l.writer()
+	link := "tdb-v" + strings.TrimPrefix(old, "s")
+	l.ip("link set %s down", link)
+	agreed, written := l.next(old, "three")
+	l.t.Logf("MEASURE writer's server cut off: new writer agreed %v, first write %v", agreed, written)
+	l.ip("link set %s up", link)
+	l.t.Logf("MEASURE healed to synced: %v", l.until("heal", 30*time.Second, l.synced("s1", "s2", "s3")))
+	l.reads("one", "two", "three")
+}
+
+// newSupervisor replaces the supervisor of a server: its mariadbd is not touched.
+func (l *lab) newSupervisor() {
+	l.t.Helper()
+	s := l.server("s2")
+	pid := s.db.process.PID()
+	s.leave()
+	s.start()
+	l.until("adopted", 5*time.Second, func() bool { return s.db.Check(l.t.Context()) == nil && l.synced("s2")() })
+	if got := s.db.process.PID(); got != pid {
+		l.t.Errorf("mariadbd's pid after adoption: got %d, want %d", got, pid)
+	}
+}
+
+// restartAll kills all three at once, as a power cut does, and starts them anew.
+func (l *lab) restartAll() {
+	l.t.Helper()
+	for _, s := range l.servers {
+		s.leave()
+	}
+	for _, s := range l.servers {
+		if err := s.db.Stop(cancelled()); err != nil {
+			l.t.Fatal(err)
+		}
+	}
+	uuid := l.role.UUID
+	_ = l.change(func() error {
+		for i := range l.members {
+			l.members[i].Database.State, l.members[i].Alive = "", true
+		}
+		return nil
+	})
+	for _, s := range l.servers {
+		s.start()
+	}
+	l.t.Logf("MEASURE all three killed to all synced: %v", l.until("recovery", 40*time.Second, l.synced("s1", "s2", "s3")))
+	if l.role.UUID != uuid {
+		l.t.Errorf("history after a full stop: got %s, want %s", l.role.UUID, uuid)
+	}
+	l.reads("one", "two", "three")
+}
+
+// cancelled makes Stop kill at once.
+func cancelled() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}
