@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os/exec"
 	"slices"
+	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -102,6 +105,52 @@ func TestEgress(t *testing.T) {
 	if in, out := dropped(t, f); out < 2 || in != before {
 		t.Errorf("dropped %d in, %d out, want %d and at least 2", in, out, before)
 	}
+}
+
+// TestWebhookUser lets one user out and nobody else, not even root. The user
+// is one that every machine has.
+func TestWebhookUser(t *testing.T) {
+	s := lab()
+	network(t, s)
+	f := applied(t, servers["s1"], s)
+	const user, address = "nobody", operator + ":8025"
+	h, err := readWebhook("http://" + address + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := compiled(t, s)
+	r := h.webhook()
+	r.user = user
+	p.chains[1].rules = slices.Insert(p.chains[1].rules, 0, r)
+	if err := f.write(p); err != nil {
+		t.Fatal(err)
+	}
+	if got := dial(t.Context(), servers["s1"], "", address); got != "dropped" {
+		t.Errorf("dial by root: %s, want dropped", got)
+	}
+	if got := dialAs(t, user, address); !strings.Contains(got, "refused") {
+		t.Errorf("dial by %s: %q, want refused", user, got)
+	}
+}
+
+// dialAs connects from server s1 by a process of that user and returns its words.
+func dialAs(t *testing.T, user, address string) string {
+	t.Helper()
+	id, ok := userID(user)
+	if !ok {
+		t.Skipf("needs the user %s", user)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	var out []byte
+	in(t, servers["s1"], func() error { // the child inherits this thread's namespace
+		c := exec.CommandContext(ctx, "bash", "-c", "exec 3<>/dev/tcp/"+strings.Replace(address, ":", "/", 1))
+		c.Dir = "/"
+		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: id, Gid: id}}
+		out, _ = c.CombinedOutput() // it fails either way; its words say how
+		return nil
+	})
+	return string(out)
 }
 
 func dropped(t *testing.T, f *Firewall) (in, out uint64) {
@@ -303,10 +352,46 @@ func TestIPv6(t *testing.T) {
 		in(t, name, func() error { return link.AddAddress(ifname, netip.MustParsePrefix(address)) })
 	}
 	applied(t, servers["s1"], s)
-	if got := dial(t.Context(), outside, "", "[fd83::11]:443"); got != "refused" {
-		t.Errorf("dial port 443 over IPv6: %s, want refused", got)
+	// A new interface may miss the first question for its address; the next comes after a second.
+	for deadline := time.Now().Add(6 * time.Second); ; {
+		got := dial(t.Context(), outside, "", "[fd83::11]:443")
+		if got == "refused" {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("dial port 443 over IPv6: %s, want refused", got)
+		}
 	}
 	if got := dial(t.Context(), outside, "", "[fd83::11]:7080"); got != "dropped" {
 		t.Errorf("dial port 7080 over IPv6: %s, want dropped", got)
 	}
+}
+
+// TestUDP asks by datagrams: a refusal comes back as an ICMP message.
+func TestUDP(t *testing.T) {
+	s := lab()
+	network(t, s)
+	applied(t, servers["s1"], s)
+	for port, want := range map[uint16]string{443: "refused", 53: "dropped", 80: "dropped", 7080: "dropped"} {
+		if got := datagram(t, netip.AddrPortFrom(netip.MustParseAddr("10.83.0.11"), port)); got != want {
+			t.Errorf("udp port %d: %s, want %s", port, got, want)
+		}
+	}
+}
+
+func datagram(t *testing.T, to netip.AddrPort) string {
+	t.Helper()
+	c, err := netns.Dial(t.Context(), outside, "udp", to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	_ = c.SetDeadline(time.Now().Add(400 * time.Millisecond))
+	if _, err := c.Write([]byte{1}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Read(make([]byte, 1)); isTimeout(err) {
+		return "dropped"
+	}
+	return "refused"
 }

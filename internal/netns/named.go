@@ -43,12 +43,38 @@ func bindNew(path string) error {
 // Delete takes the name away; the namespace lives on as long as a process or
 // socket is in it. It is no error if there is no such name.
 func Delete(name string) error {
-	err := unix.Unmount(Path(name), unix.MNT_DETACH)
-	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("delete network namespace %s: %w", name, err)
-	}
-	if err := os.Remove(Path(name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+	done := make(chan error, 1)
+	go func() { done <- unbind(Path(name)) }()
+	if err := <-done; err != nil {
 		return fmt.Errorf("delete network namespace %s: %w", name, err)
 	}
 	return nil
+}
+
+// unbind removes the file path, which takes the mounts on it away in every
+// mount namespace but that of the caller, where they make the file busy
+// (unlink(2)). So the caller is a thread in a mount namespace of its own,
+// which it first frees of those mounts. Out of sight are those that were there
+// when ip-netns(8) mounted Dir over itself. The thread stays locked, and so
+// ends with its goroutine.
+func unbind(path string) error {
+	runtime.LockOSThread()
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return err
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return err
+	}
+	for {
+		for unix.Unmount(path, unix.MNT_DETACH) == nil {
+			continue
+		}
+		err := os.Remove(path)
+		if err == nil || errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		if !errors.Is(err, unix.EBUSY) || unix.Unmount(Dir, unix.MNT_DETACH) != nil {
+			return err
+		}
+	}
 }
