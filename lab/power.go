@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"syscall"
 	"time"
@@ -109,7 +110,7 @@ func (l *Lab) Start(ctx context.Context, server, executable string) error {
 	if err != nil {
 		return fmt.Errorf("start %s: %w", server, err)
 	}
-	if err := l.folders(server); err != nil {
+	if err := os.MkdirAll(l.dir(server), 0o700); err != nil {
 		return fmt.Errorf("start %s: %w", server, err)
 	}
 	unlock, err := lock(ctx, l.dir(server))

@@ -60,7 +60,9 @@ func ensureUser(made []string, name string) ([]string, error) {
 	return made, err
 }
 
-// RemoveUsers removes the users that EnsureUsers made. A lab that is left needs them; see Remove.
+// RemoveUsers removes the users that EnsureUsers made. A lab that is left needs
+// them; see Remove. One that other processes of this machine run as stays, and
+// stays remembered.
 func RemoveUsers(ctx context.Context) error {
 	unlock, err := lock(ctx, Root)
 	if err != nil {
@@ -71,10 +73,17 @@ func RemoveUsers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var used []string
 	for _, name := range made {
-		if err := account.Remove(name); err != nil {
+		err := account.Remove(name)
+		if errors.Is(err, account.ErrInUse) {
+			used = append(used, name)
+		} else if err != nil {
 			return err
 		}
+	}
+	if len(used) > 0 {
+		return writeUsers(used)
 	}
 	if err := os.Remove(madeUsers()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("remove list of users: %w", err)

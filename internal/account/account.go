@@ -11,6 +11,12 @@ import (
 	"strings"
 )
 
+// ErrInUse says that processes run as the user.
+var ErrInUse = errors.New("processes run as this user")
+
+// inUse is userdel's exit status for that (userdel(8)).
+const inUse = 8
+
 // Ensure makes the system user name, without home or shell and with a group of
 // its own name, and says whether it did: an existing user is left as it is.
 func Ensure(name string) (made bool, err error) {
@@ -44,10 +50,15 @@ func groupOption(name string) string {
 	return "--user-group"
 }
 
-// Remove deletes the user name and its group. It is no error if there is none.
+// Remove deletes the user name and its group, or returns ErrInUse. It is no
+// error if there is none.
 func Remove(name string) error {
 	if _, err := user.Lookup(name); err == nil {
-		if err := run("userdel", name); err != nil {
+		err := run("userdel", name)
+		if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() == inUse {
+			return fmt.Errorf("remove user %s: %w", name, ErrInUse)
+		}
+		if err != nil {
 			return fmt.Errorf("remove user %s: %w", name, err)
 		}
 	}

@@ -1,8 +1,12 @@
 package account
 
 import (
+	"errors"
 	"os"
+	"os/exec"
 	"os/user"
+	"strconv"
+	"syscall"
 	"testing"
 )
 
@@ -26,6 +30,24 @@ func TestEnsureAndRemove(t *testing.T) {
 	if err != nil || g.Name != name {
 		t.Errorf("its group: got %v, %v, want %s", g, err, name)
 	}
+	busy := exec.Command("cat")
+	uid, err := strconv.ParseUint(u.Uid, 10, 32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	busy.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: 65534}}
+	end, err := busy.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := busy.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := Remove(name); !errors.Is(err, ErrInUse) {
+		t.Errorf("Remove while a process runs as it: got %v, want %v", err, ErrInUse)
+	}
+	_ = end.Close()
+	_ = busy.Wait()
 	for range 2 {
 		if err := Remove(name); err != nil {
 			t.Fatal(err)
