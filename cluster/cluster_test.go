@@ -1,6 +1,11 @@
 package cluster
 
 import (
+	"crypto/tls"
+	"net"
+	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -90,6 +95,80 @@ func TestHolderRestarts(t *testing.T) {
 	eventually(t, 10*time.Second, "held beyond the old lease", func() bool {
 		return holder.call(t, request{Op: "holds", Key: "w/address"}).OK
 	})
+}
+
+// An identity of another part is no peer, nor is one of another authority or address.
+func TestForeignIdentity(t *testing.T) {
+	p, root := three(t)
+	refused := func(want string) {
+		t.Helper()
+		p[0].start(t)
+		p[1].start(t)
+		if got := p[0].call(t, request{Op: "put", Key: "a", Data: "1"}); got.Kind != "quorum" {
+			t.Errorf("%s: got %+v, want no quorum", want, got)
+		}
+		p[0].kill()
+		p[1].kill()
+	}
+	root.issue(t, p[1].conf, "web", 3, time.Hour)
+	refused("part web")
+	other := newCA(t)
+	other.issue(t, p[1].conf, "node", 3, time.Hour)
+	if err := os.WriteFile(p[1].conf.CA, root.pem, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refused("another authority")
+	root.issue(t, p[1].conf, "node", 3, -time.Second)
+	refused("expired")
+
+	// The very same two agree once the identity is right: files are reread.
+	p[0].start(t)
+	p[1].start(t)
+	root.issue(t, p[1].conf, "node", 4, time.Hour)
+	eventually(t, 20*time.Second, "a quorum with the right identity", func() bool { return p[0].call(t, request{Op: "quorum"}).OK })
+}
+
+// Identities are rotated in the files, without a restart; a member that comes
+// back sees the new one.
+func TestRotation(t *testing.T) {
+	p, root := startThree(t)
+	for i, m := range p {
+		root.issue(t, m.conf, "node", int64(100+i), time.Hour)
+	}
+	p[2].kill()
+	p[2].start(t)
+	eventually(t, 20*time.Second, "the third in step", func() bool { return p[2].call(t, request{Op: "quorum"}).OK })
+	for i, m := range p {
+		address := net.JoinHostPort(m.conf.Members[i].Address, strconv.Itoa(m.conf.Port))
+		conn, err := tls.Dial("tcp", address, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // only looks at what it shows
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := conn.ConnectionState().PeerCertificates[0].SerialNumber.Int64(), int64(100+i); got != want {
+			t.Errorf("%s shows serial %d, want %d", m.conf.Name, got, want)
+		}
+		if conn.ConnectionState().Version != tls.VersionTLS13 {
+			t.Error("not TLS 1.3")
+		}
+		_ = conn.Close()
+	}
+}
+
+// Nothing but the peers' port is listened on.
+func TestListeners(t *testing.T) {
+	p, _ := startThree(t)
+	for _, m := range p {
+		if got, want := m.listeners(t), []int{m.conf.Port}; !slices.Equal(got, want) {
+			t.Errorf("%s: listens on %v, want %v", m.conf.Name, got, want)
+		}
+		info, err := os.Stat(m.conf.Dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := info.Mode().Perm(); got != 0o700 {
+			t.Errorf("folder: got mode %v, want 0700", got)
+		}
+	}
 }
 
 // When the leader dies, whoever holds something keeps it without a gap.
