@@ -1,0 +1,157 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Load sends a steady stream of requests to the site: pages, and one in ten a
+// post with a name of its own, so that what was acknowledged can be looked for
+// later. Requests that wait do not slow the stream down.
+type Load struct {
+	Client *http.Client
+	Rate   int    // requests a second
+	Tag    string // marks this load's posts
+
+	mu     sync.Mutex
+	Gets   int      // answered with 200
+	Failed []string // GETs that were not, with the reason
+	Acked  []string // texts of acknowledged posts
+	Lost   []string // posts that were not acknowledged, with the reason
+	acks   []time.Time
+}
+
+// inFlight bounds the requests that wait at one time.
+const inFlight = 4000
+
+// Run sends until ctx ends, then waits for all answers.
+func (l *Load) Run(ctx context.Context) {
+	tick := time.NewTicker(time.Second / time.Duration(l.Rate))
+	defer tick.Stop()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	room := make(chan struct{}, inFlight)
+	for i := 0; ; i++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		room <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-room }()
+			if i%10 == 0 {
+				l.post(fmt.Sprintf("%s-%d", l.Tag, i))
+			} else {
+				l.get([]string{"/", "/api/messages?limit=5", "/static/style.css"}[i%3])
+			}
+		})
+	}
+}
+
+func (l *Load) get(path string) {
+	res, err := l.Client.Get("https://" + Domain + path)
+	why := ""
+	if err == nil {
+		_, err = io.Copy(io.Discard, res.Body)
+		_ = res.Body.Close()
+		if err == nil && res.StatusCode != http.StatusOK {
+			why = res.Status
+		}
+	}
+	if err != nil {
+		why = err.Error()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if why != "" {
+		l.Failed = append(l.Failed, time.Now().Format("15:04:05.000 ")+path+": "+why)
+		return
+	}
+	l.Gets++
+}
+
+// post is acknowledged by 201 alone. It is sent once: a visitor does not repeat a post.
+func (l *Load) post(text string) {
+	body, err := json.Marshal(map[string]string{"author": "load", "text": text, "id": text})
+	if err != nil {
+		panic(err)
+	}
+	res, err := l.Client.Post("https://"+Domain+"/api/messages", "application/json", bytes.NewReader(body))
+	why := ""
+	if err == nil {
+		_ = res.Body.Close()
+		if res.StatusCode != http.StatusCreated {
+			why = res.Status
+		}
+	} else {
+		why = err.Error()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if why != "" {
+		l.Lost = append(l.Lost, why)
+		return
+	}
+	l.Acked = append(l.Acked, text)
+	l.acks = append(l.acks, time.Now())
+}
+
+// Gap is the longest time without an acknowledged post between from and to.
+func (l *Load) Gap(from, to time.Time) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	longest, last := time.Duration(0), from
+	for _, t := range slices.SortedFunc(slices.Values(l.acks), time.Time.Compare) {
+		if t.Before(from) || t.After(to) {
+			continue
+		}
+		longest, last = max(longest, t.Sub(last)), t
+	}
+	return max(longest, to.Sub(last))
+}
+
+// Missing returns the acknowledged posts that the site does not have.
+func (l *Load) Missing(client *http.Client) ([]string, error) {
+	have := map[string]bool{}
+	for after := int64(0); ; {
+		var page struct {
+			Messages []struct {
+				ID   int64  `json:"id"`
+				Text string `json:"text"`
+			} `json:"messages"`
+		}
+		res, err := client.Get(fmt.Sprintf("https://%s/api/messages?limit=500&order=asc&after=%d", Domain, after))
+		if err != nil {
+			return nil, err
+		}
+		err = json.NewDecoder(res.Body).Decode(&page)
+		_ = res.Body.Close()
+		if err != nil {
+			return nil, err
+		}
+		if len(page.Messages) == 0 {
+			break
+		}
+		for _, m := range page.Messages {
+			have[m.Text] = true
+			after = max(after, m.ID)
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var missing []string
+	for _, t := range l.Acked {
+		if !have[t] {
+			missing = append(missing, t)
+		}
+	}
+	return missing, nil
+}
