@@ -118,7 +118,7 @@ func Names() ([]string, error) {
 	return names, nil
 }
 
-// Create makes a lab: its folder and its bridge, with every server off. Data
+// Create makes a lab: its folders and its bridge, with every server off. Data
 // that Remove kept is taken over. It refuses, and changes nothing, without
 // root, without the kernel's help, on a range in use, and with ErrExists if a
 // lab of that name runs.
@@ -138,6 +138,11 @@ func Create(name string, subnet netip.Prefix, servers []string) (*Lab, error) {
 	}
 	if err := l.ensureBridge(); err != nil {
 		return nil, fmt.Errorf("create lab %q: %w", name, err)
+	}
+	for _, server := range servers {
+		if err := l.folders(server); err != nil {
+			return nil, fmt.Errorf("create lab %q: server %s: %w", name, server, err)
+		}
 	}
 	return l, nil
 }
