@@ -21,13 +21,11 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
-	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"trivet/internal/atomicfile"
 )
 
 // Spec says what to start.
@@ -56,20 +54,12 @@ type File struct {
 type Process struct {
 	rec   record
 	path  string
-	pidfd int
 	child *exec.Cmd // nil when adopted
 	done  chan struct{}
 	err   error // why it ended; read after done is closed
-}
 
-// record is what is written to disk.
-type record struct {
-	Name    string    `json:"name"`
-	PID     int       `json:"pid"`
-	Start   uint64    `json:"start"` // field 22 of /proc/pid/stat, clock ticks after boot
-	Files   []string  `json:"files,omitempty"`
-	Note    string    `json:"note,omitempty"`
-	Started time.Time `json:"started"`
+	mu    sync.RWMutex // whoever uses pidfd reads, whoever closes it writes
+	pidfd int          // -1 when it was let go of
 }
 
 // ErrNone is returned by Adopt when no such process runs.
@@ -91,6 +81,7 @@ func Start(records string, s Spec) (*Process, error) {
 		path:  filepath.Join(records, s.Name+".json"),
 		child: cmd,
 		done:  make(chan struct{}),
+		pidfd: -1,
 	}
 	for _, f := range s.Files {
 		p.rec.Files = append(p.rec.Files, f.Name)
@@ -98,6 +89,7 @@ func Start(records string, s Spec) (*Process, error) {
 	if err := p.remember(); err != nil {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		_ = cmd.Wait()
+		p.forget()
 		return nil, fmt.Errorf("start %s: %w", s.Name, err)
 	}
 	go p.wait()
@@ -161,89 +153,21 @@ func Adopt(records, name string) (*Process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("adopt %s: %w", name, err)
 	}
-	p := &Process{path: path, done: make(chan struct{})}
+	p := &Process{path: path, done: make(chan struct{}), pidfd: -1}
 	if err := json.Unmarshal(data, &p.rec); err != nil {
 		return nil, fmt.Errorf("adopt %s: read record %s: %w", name, path, err)
 	}
-	if err := p.find(); err != nil {
+	err = p.find()
+	if errors.Is(err, ErrNone) {
 		_ = os.Remove(path)
 		return nil, ErrNone
 	}
+	if err != nil {
+		// It may well run: whoever took this for "none" would start it twice.
+		return nil, fmt.Errorf("adopt %s: %w", name, err)
+	}
 	go p.wait()
 	return p, nil
-}
-
-// Running returns the pid of the process that was recorded in the folder
-// records under name, or ErrNone. Unlike Adopt it keeps hold of nothing.
-func Running(records, name string) (int, error) {
-	data, err := os.ReadFile(filepath.Join(records, name+".json"))
-	if errors.Is(err, os.ErrNotExist) {
-		return 0, ErrNone
-	}
-	if err != nil {
-		return 0, fmt.Errorf("look for %s: %w", name, err)
-	}
-	var rec record
-	if err := json.Unmarshal(data, &rec); err != nil {
-		return 0, fmt.Errorf("look for %s: read its record: %w", name, err)
-	}
-	if start, err := startTime(rec.PID); err != nil || start != rec.Start {
-		return 0, ErrNone
-	}
-	return rec.PID, nil
-}
-
-// find opens the recorded process and makes sure that it is the same one.
-func (p *Process) find() error {
-	fd, err := unix.PidfdOpen(p.rec.PID, 0)
-	if err != nil {
-		return err
-	}
-	start, err := startTime(p.rec.PID)
-	if err == nil && start != p.rec.Start {
-		err = ErrNone
-	}
-	if err != nil {
-		_ = unix.Close(fd)
-		return err
-	}
-	p.pidfd = fd
-	return nil
-}
-
-// remember opens the child's pidfd and writes its record.
-func (p *Process) remember() error {
-	fd, err := unix.PidfdOpen(p.rec.PID, 0)
-	if err != nil {
-		return err
-	}
-	p.pidfd = fd
-	if p.rec.Start, err = startTime(p.rec.PID); err != nil {
-		return err
-	}
-	data, err := json.Marshal(p.rec)
-	if err != nil {
-		return err
-	}
-	return atomicfile.Write(p.path, data, 0o600, -1, -1)
-}
-
-// startTime reads field 22 of /proc/pid/stat (proc(5)). A zombie counts as ended.
-func startTime(pid int) (uint64, error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, err
-	}
-	// The second field is the name in parentheses and may hold anything.
-	i := strings.LastIndex(string(data), ") ")
-	if i < 0 {
-		return 0, ErrNone
-	}
-	fields := strings.Fields(string(data)[i+2:])
-	if len(fields) < 20 || fields[0] == "X" || fields[0] == "Z" {
-		return 0, ErrNone
-	}
-	return strconv.ParseUint(fields[19], 10, 64)
 }
 
 // wait blocks until the process has ended.
@@ -287,6 +211,11 @@ func (p *Process) Started() time.Time { return p.rec.Started }
 
 // Signal sends sig to the process alone. It is no error if it has ended.
 func (p *Process) Signal(sig syscall.Signal) error {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if p.pidfd < 0 {
+		return nil
+	}
 	err := unix.PidfdSendSignal(p.pidfd, sig, nil, 0)
 	if errors.Is(err, unix.ESRCH) {
 		return nil
@@ -317,34 +246,49 @@ func (p *Process) Stop(ctx context.Context, sig syscall.Signal, grace time.Durat
 	return nil
 }
 
-// KillGroup kills what is left of the process's group, at once.
+// KillGroup kills what is left of the process's group, at once. After Release
+// it does nothing: the pid may be another's by then.
 func (p *Process) KillGroup() {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if p.pidfd < 0 {
+		return
+	}
 	// The group's id cannot be another's while a member of it lives; if none
-	// does and the pid was used anew, that process leads no group of this id
-	// unless it is recorded as started by us, which find would have refused.
-	if start, err := startTime(p.rec.PID); err == nil && start != p.rec.Start {
+	// does, the pid may have been used anew.
+	if start, _, err := stat(p.rec.PID); err == nil && start != p.rec.Start {
 		return
 	}
 	_ = syscall.Kill(-p.rec.PID, syscall.SIGKILL)
 }
 
-// Release lets go of an ended process: the record and the descriptor.
+// Release lets go of an ended process: the record and the descriptor. It may
+// be called more than once. A process that still runs is not let go of.
 func (p *Process) Release() {
-	p.forget()
+	select {
+	case <-p.done:
+		p.forget()
+	default:
+	}
 }
 
 func (p *Process) forget() {
-	_ = os.Remove(p.path)
-	if p.pidfd > 0 {
-		_ = unix.Close(p.pidfd)
-		p.pidfd = -1
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.pidfd < 0 {
+		return
 	}
+	p.discard()
+	_ = unix.Close(p.pidfd)
+	p.pidfd = -1
 }
 
 // Files gets back the descriptors that the process was started with, from the
 // running process itself (pidfd_getfd(2), needs CAP_SYS_PTRACE). The caller
 // closes them.
 func (p *Process) Files() ([]File, error) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
 	var files []File
 	for i, name := range p.rec.Files {
 		fd, err := unix.PidfdGetfd(p.pidfd, 3+i, 0)
