@@ -31,6 +31,9 @@ func (x *index) serve(rw http.ResponseWriter, r *http.Request, f *file) error {
 		return err
 	}
 	defer content.Close()
+	if !strings.HasPrefix(r.Header.Get("Range"), "bytes=") {
+		r.Header.Del("Range") // a unit that is not understood must be ignored (RFC 9110, 14.2)
+	}
 	http.ServeContent(rw, r, "", f.modified, content)
 	return nil
 }
