@@ -46,9 +46,10 @@ func (h health) synced() bool {
 	return h.primary() && h.ready && h.state == stateSynced && h.desync == 0
 }
 
-// donor reports whether the node would be synced if it were not giving a copy.
+// donor reports whether the node would be synced if it were not giving a copy,
+// or catching up after that.
 func (h health) donor() bool {
-	return h.primary() && h.ready && h.state == stateDonor
+	return h.primary() && h.ready && (h.state == stateDonor || h.state == stateJoined)
 }
 
 // reason says why a node in a group is not synced.

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -36,8 +35,7 @@ type loop struct {
 	apart    time.Time // since when our node is unconnected
 	pause    time.Duration
 	notUntil time.Time // no start before
-	evicted  map[string]bool
-	ensured  account // what was last ensured in the database
+	ensured  account   // what was last ensured in the database
 
 	wg        sync.WaitGroup
 	proposing bool // guarded by mu
@@ -50,7 +48,7 @@ func (d *Database) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.db, d.evicted = db, make(map[string]bool)
+	d.db = db
 	defer func() { _ = db.Close() }()
 	defer d.wg.Wait()
 	timer := time.NewTimer(0)
@@ -387,9 +385,9 @@ func (d *Database) exec(ctx context.Context, query string) error {
 	return nil
 }
 
-// keep is the upkeep of a synced node: renewed identity, the app's account, the dead.
+// keep is the upkeep of a synced node: renewed identity, the app's account.
 func (d *Database) keep(ctx context.Context, v view) {
-	if err := errors.Join(d.reload(ctx), d.ensure(ctx, v), d.evict(ctx, v)); err != nil && ctx.Err() == nil {
+	if err := errors.Join(d.reload(ctx), d.ensure(ctx, v)); err != nil && ctx.Err() == nil {
 		d.log.Warn("upkeep of the database", "err", err)
 	}
 }
@@ -428,29 +426,6 @@ func (d *Database) ensure(ctx context.Context, v view) error {
 	}
 	d.ensured = a
 	return nil
-}
-
-// evict tells the group that a node whose supervisor saw it die is gone, which
-// is far quicker than waiting for its silence. One survivor does it: the lowest.
-func (d *Database) evict(ctx context.Context, v view) error {
-	cs := ballot{v}.candidates()
-	if len(cs) == 0 || cs[0] != v.self {
-		return nil
-	}
-	for _, m := range v.members {
-		if id := m.Database.Gcomm; m.Name != v.self && gone(m) && slices.Contains(v.health.names, m.Name) && !d.evicted[id] {
-			d.evicted[id] = true
-			d.log.Info("evicting dead node", "server", m.Name, "gcomm", id)
-			if err := d.exec(ctx, "SET GLOBAL wsrep_provider_options='evs.evict="+id+"'"); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func gone(m part.Member) bool {
-	return m.Database.Gcomm != "" && (m.Database.State == part.DatabaseDown || m.Database.State == part.DatabaseEmpty)
 }
 
 // Stop ends mariadbd cleanly, or by force when ctx ends or it takes too long,

@@ -1,0 +1,76 @@
+package router
+
+import (
+	"context"
+	"net"
+	"sync"
+	"time"
+)
+
+const chunk = 16 << 10
+
+var chunks = sync.Pool{New: func() any { return new([chunk]byte) }}
+
+// pipe carries bytes both ways until either end closes or fails, ctx ends or
+// life does; then it closes both.
+func pipe(ctx, life context.Context, a, b net.Conn) {
+	shut := func() {
+		_ = hard(a).Close()
+		_ = hard(b).Close()
+	}
+	defer context.AfterFunc(ctx, shut)()
+	defer context.AfterFunc(life, shut)()
+	var both sync.WaitGroup
+	both.Go(func() { carry(a, b); shut() })
+	both.Go(func() { carry(b, a); shut() })
+	both.Wait()
+}
+
+// hard is the connection under a TLS one: closing that first would wait for a
+// peer that may be gone.
+func hard(c net.Conn) net.Conn {
+	if t, ok := c.(interface{ NetConn() net.Conn }); ok {
+		return t.NetConn()
+	}
+	return c
+}
+
+// carry copies from from to to. An idle connection costs no buffer of its own for
+// long: the database closes idle ones, and keep-alive finds dead ones.
+func carry(to, from net.Conn) {
+	buffer := chunks.Get().(*[chunk]byte)
+	defer chunks.Put(buffer)
+	for {
+		n, err := from.Read(buffer[:])
+		if n > 0 {
+			if e := to.SetWriteDeadline(time.Now().Add(stallTimeout)); e != nil {
+				return
+			}
+			if _, e := to.Write(buffer[:n]); e != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// refuse sends an error packet instead of the server's greeting.
+func (r *Router) refuse(c net.Conn, code uint16, text string) {
+	r.meters.refused.Inc()
+	if err := c.SetWriteDeadline(time.Now().Add(shakeTimeout)); err != nil {
+		return
+	}
+	_, _ = c.Write(errorPacket(code, text))
+}
+
+// errorPacket is an ERR_Packet with sequence number 0. Before a handshake it
+// has no SQL state, for the client has not said that it knows the protocol of
+// version 4.1 (MariaDB client/server protocol, ERR_Packet).
+func errorPacket(code uint16, text string) []byte {
+	text = text[:min(len(text), 500)]
+	n := 3 + len(text)
+	p := []byte{byte(n), byte(n >> 8), byte(n >> 16), 0, 0xff, byte(code), byte(code >> 8)}
+	return append(p, text...)
+}
