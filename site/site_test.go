@@ -119,6 +119,17 @@ func TestExample(t *testing.T) {
 	}
 }
 
+// TestFoobar loads the example site that the lab brings up.
+func TestFoobar(t *testing.T) {
+	s, err := site.Load("../examples/foobar/site.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Name != "foobar" || s.Domain != "www.foobar.com" || len(s.Servers) != site.ServerCount {
+		t.Errorf("got site %s for %s with %d servers", s.Name, s.Domain, len(s.Servers))
+	}
+}
+
 func TestLoadFiles(t *testing.T) {
 	const app = "app: {source: app, run: [./a], build: b, secrets: secrets.env}\n"
 	tests := []struct {
