@@ -4,8 +4,6 @@ import (
 	"fmt"
 
 	"github.com/landlock-lsm/go-landlock/landlock"
-
-	"trivet/internal/part"
 )
 
 // Fence is what a worker may touch in the file system, besides the files that
@@ -18,11 +16,11 @@ type Fence struct {
 
 // close puts the process inside the fence, for good; no_new_privs is set too.
 // Every worker may make its metrics socket and ask for names and time zones.
-func (f Fence) close() error {
+func (f Fence) close(metrics string) error {
 	rules := []landlock.Rule{
 		landlock.RODirs(f.Read...).IgnoreIfMissing(),
 		landlock.RWDirs(f.Write...).IgnoreIfMissing(),
-		landlock.RWDirs(part.MetricsDir).IgnoreIfMissing(),
+		landlock.RWDirs(metrics).IgnoreIfMissing(),
 		landlock.ROFiles("/etc/resolv.conf", "/etc/hosts", "/etc/passwd", "/etc/group", "/etc/nsswitch.conf", "/dev/null").IgnoreIfMissing(),
 	}
 	if err := landlock.V5.BestEffort().RestrictPaths(rules...); err != nil {

@@ -77,16 +77,32 @@ func newConn(c net.Conn) *conn {
 }
 
 func (c *conn) send(m message) error {
+	line, err := encode(m)
+	if err != nil {
+		return err
+	}
+	return c.write(line)
+}
+
+// encode makes a line of m, unless it is one that the other side would refuse.
+func encode(m message) ([]byte, error) {
 	data, err := json.Marshal(m)
 	if err != nil {
-		return fmt.Errorf("encode message: %w", err)
+		return nil, fmt.Errorf("encode message: %w", err)
 	}
+	if len(data) >= frameLimit {
+		return nil, fmt.Errorf("encode message: its %d bytes are over the limit of %d", len(data), frameLimit)
+	}
+	return append(data, '\n'), nil
+}
+
+func (c *conn) write(line []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.c.SetWriteDeadline(time.Now().Add(writeLimit)); err != nil {
 		return err
 	}
-	_, err = c.c.Write(append(data, '\n'))
+	_, err := c.c.Write(line)
 	return err
 }
 

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -29,7 +30,9 @@ type Env struct {
 	files map[string]*os.File
 }
 
-// Listener returns the listening socket of that name.
+// Listener returns the listening socket of that name. The descriptor that was
+// handed over stays open beside it, under its number, for the next node to
+// take back.
 func (e *Env) Listener(name string) (net.Listener, error) {
 	f, ok := e.files[name]
 	if !ok {
@@ -39,7 +42,7 @@ func (e *Env) Listener(name string) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("use listener %q: %w", name, err)
 	}
-	return l, f.Close()
+	return l, nil
 }
 
 // File returns the open file of that name.
@@ -57,7 +60,10 @@ func (e *Env) File(name string) (*os.File, error) {
 func Serve(ctx context.Context, name string, fence Fence, build func(*Env) (part.Part, error)) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM)
 	defer stop()
-	s := &server{name: name, dial: os.Getenv("TRIVET_CONTROL"), calls: map[uint64]chan *answerMessage{}}
+	s := &server{
+		name: name, dial: os.Getenv("TRIVET_CONTROL"), metrics: os.Getenv("TRIVET_METRICS"),
+		files: inherit(os.Getenv("TRIVET_FILES")), calls: map[uint64]chan *answerMessage{},
+	}
 	if s.dial == "" {
 		return errors.New("a worker is started by trivet node, not by hand")
 	}
@@ -65,9 +71,9 @@ func Serve(ctx context.Context, name string, fence Fence, build func(*Env) (part
 		Log:     slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		Metrics: metric.NewRegistry(),
 		Call:    s.call,
-		files:   inherit(os.Getenv("TRIVET_FILES")),
+		files:   s.files,
 	}
-	if err := fence.close(); err != nil {
+	if err := fence.close(s.metrics); err != nil {
 		return err
 	}
 	p, err := build(env)
@@ -94,6 +100,8 @@ func inherit(names string) map[string]*os.File {
 // server is the process's half of the conversation.
 type server struct {
 	name, dial string
+	metrics    string // folder of the metrics socket
+	files      map[string]*os.File
 	part       part.Part
 	log        *slog.Logger
 
@@ -109,13 +117,15 @@ func (s *server) run(ctx context.Context, env *Env) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { s.converse(ctx) })
 	wg.Go(func() {
-		if err := env.Metrics.Serve(ctx, part.MetricsDir, s.name, part.UserMonitor); err != nil {
+		if err := env.Metrics.Serve(ctx, s.metrics, s.name, part.UserMonitor); err != nil {
 			s.log.Error("serve metrics", "err", err)
 		}
 	})
 	err := s.part.Run(ctx)
 	cancel()
 	wg.Wait()
+	// A file that nothing refers to any more would be closed, and its number used anew.
+	runtime.KeepAlive(s.files)
 	return err
 }
 

@@ -18,6 +18,11 @@ import (
 	"trivet/internal/process"
 )
 
+const (
+	accessLog     = "access"        // name of the file that Config.Access hands over
+	takeBackGrace = 5 * time.Second // for an adopted process that does not give its sockets back
+)
+
 // Config says which worker to run and how.
 type Config struct {
 	Name       string     // of the worker, as in `trivet worker NAME`
@@ -28,6 +33,7 @@ type Config struct {
 	Records    string     // folder of process records
 	ControlDir string     // folder of the control sockets
 	LogDir     string     // folder of the log files
+	MetricsDir string     // folder of the metrics sockets
 	Log        *slog.Logger
 	Changed    func() // called when its health changed
 	// Answer serves the worker's questions; nil refuses all.
@@ -36,40 +42,61 @@ type Config struct {
 
 // Worker is node's half: it keeps one process of the worker running and up to date.
 type Worker struct {
-	cfg Config
+	cfg     Config
+	silence time.Duration  // after which the process is ended
+	files   []process.File // the listening sockets, held for as long as node lives; only supervise uses them
+	applied chan appliedMessage
+
+	push sync.Mutex // held while a state is written, so that states arrive in their order
 
 	mu      sync.Mutex
-	files   []process.File // the listening sockets, held for as long as node lives
 	proc    *process.Process
 	conn    *conn
 	seq     uint64
-	state   *part.State
-	applied chan appliedMessage
+	state   []byte // the newest, encoded; nil before the first Apply
 	problem string
 	heard   time.Time
 }
 
 // New returns a worker that Run will start.
 func New(cfg Config) *Worker {
-	return &Worker{cfg: cfg, problem: "starting", applied: make(chan appliedMessage, 1)}
+	return &Worker{cfg: cfg, silence: silence, problem: "starting", applied: make(chan appliedMessage, 1)}
 }
 
-// Apply pushes s to the process and waits for its word. While no process is
-// connected it only remembers s, which is then the first thing a process gets.
+// Apply pushes s to the process and waits for its word. A process that is
+// started in the meantime gets s as its first state.
 func (w *Worker) Apply(ctx context.Context, s part.State) error {
 	w.mu.Lock()
-	w.seq++
-	seq, c := w.seq, w.conn
-	w.state = &s
+	seq := w.seq + 1
 	w.mu.Unlock()
-	if c == nil {
-		return nil
+	line, err := encode(message{State: &stateMessage{Seq: seq, State: s}})
+	if err != nil {
+		return err
 	}
-	if err := c.send(message{State: &stateMessage{Seq: seq, State: s}}); err != nil {
-		_ = c.c.Close() // it will dial again and get the newest state
-		return nil
+	w.mu.Lock()
+	w.seq, w.state = seq, line
+	c := w.conn
+	w.mu.Unlock()
+	if c != nil {
+		w.pushTo(c)
 	}
 	return w.await(ctx, seq)
+}
+
+// pushTo writes the newest state to c. A connection that does not take it is
+// closed: the process dials again and then gets the newest state.
+func (w *Worker) pushTo(c *conn) {
+	w.push.Lock()
+	defer w.push.Unlock()
+	w.mu.Lock()
+	line := w.state
+	w.mu.Unlock()
+	if line == nil {
+		return
+	}
+	if err := c.write(line); err != nil {
+		_ = c.c.Close()
+	}
 }
 
 // await returns the worker's answer to the state seq.
@@ -166,7 +193,7 @@ func (w *Worker) watch(ctx context.Context, p *process.Process, back *process.Ba
 			w.ended(p)
 			return
 		case <-tick.C:
-			if w.silentFor() > silence {
+			if w.silentFor() > w.silence {
 				w.cfg.Log.Warn("worker is silent, ending it", "worker", w.cfg.Name, "pid", p.PID())
 				p.KillGroup()
 			} else if time.Since(p.Started()) > 10*time.Second {
@@ -196,14 +223,10 @@ func (w *Worker) silentFor() time.Duration {
 // obtain adopts the running process or starts one.
 func (w *Worker) obtain(ctx context.Context) (*process.Process, error) {
 	p, err := process.Adopt(w.cfg.Records, w.record())
-	if err == nil {
-		if err := w.takeBack(p); err != nil {
-			return nil, err
-		}
-		w.cfg.Log.Info("adopted worker", "worker", w.cfg.Name, "pid", p.PID())
-		return p, nil
-	}
-	if !errors.Is(err, process.ErrNone) {
+	switch {
+	case err == nil:
+		return p, w.takeBack(ctx, p)
+	case !errors.Is(err, process.ErrNone):
 		return nil, err
 	}
 	if err := w.bind(ctx); err != nil {
@@ -214,17 +237,32 @@ func (w *Worker) obtain(ctx context.Context) (*process.Process, error) {
 
 func (w *Worker) record() string { return "worker-" + w.cfg.Name }
 
-// takeBack makes the process's own listening sockets node's too.
-func (w *Worker) takeBack(p *process.Process) error {
-	if len(w.files) > 0 {
-		return nil
+// takeBack makes the process's own listening sockets node's too. A process
+// that does not give them could not be restarted without refusing connections
+// and holds the ports that another needs, so it is ended.
+func (w *Worker) takeBack(ctx context.Context, p *process.Process) error {
+	if len(w.files) == 0 {
+		files, err := p.Files()
+		if err != nil {
+			return errors.Join(err, p.Stop(ctx, syscall.SIGTERM, takeBackGrace))
+		}
+		w.files = listenersOf(files)
 	}
-	files, err := p.Files()
-	if err != nil {
-		return err
-	}
-	w.files = files
+	w.cfg.Log.Info("adopted worker", "worker", w.cfg.Name, "pid", p.PID())
 	return nil
+}
+
+// listenersOf keeps the listeners and closes the access log, which each process gets anew.
+func listenersOf(files []process.File) []process.File {
+	var out []process.File
+	for _, f := range files {
+		if f.Name == accessLog {
+			_ = f.File.Close()
+			continue
+		}
+		out = append(out, f)
+	}
+	return out
 }
 
 // bind opens the listeners, once in node's life.
@@ -256,7 +294,7 @@ func (w *Worker) start() (*process.Process, error) {
 			return nil, fmt.Errorf("open access log: %w", err)
 		}
 		defer func() { _ = f.Close() }()
-		files = append(files[:len(files):len(files)], process.File{Name: "access", File: f})
+		files = append(files[:len(files):len(files)], process.File{Name: accessLog, File: f})
 	}
 	var names []string
 	for _, f := range files {
@@ -269,6 +307,7 @@ func (w *Worker) start() (*process.Process, error) {
 		Env: []string{
 			"TRIVET_FILES=" + strings.Join(names, ","),
 			"TRIVET_CONTROL=" + control(w.cfg.ControlDir, w.cfg.Name),
+			"TRIVET_METRICS=" + w.cfg.MetricsDir,
 			"GOMEMLIMIT=" + os.Getenv("GOMEMLIMIT"), "GOGC=50", "GOMAXPROCS=2",
 			"GOTRACEBACK=single",
 		},
@@ -287,119 +326,4 @@ func (w *Worker) Stop(ctx context.Context, grace time.Duration) error {
 		return nil
 	}
 	return p.Stop(ctx, syscall.SIGTERM, grace)
-}
-
-// accept serves the worker's connections, one at a time: a newer one replaces the older.
-func (w *Worker) accept(ctx context.Context, l net.Listener) {
-	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
-	defer stop()
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	for {
-		c, err := l.Accept()
-		if err != nil {
-			return
-		}
-		wg.Go(func() { w.converse(ctx, newConn(c)) })
-	}
-}
-
-// converse reads one connection to its end.
-func (w *Worker) converse(ctx context.Context, c *conn) {
-	stop := context.AfterFunc(ctx, func() { _ = c.c.Close() })
-	defer stop()
-	defer w.disconnect(c)
-	w.connect(c)
-	for {
-		m, err := c.receive()
-		if err != nil {
-			return
-		}
-		w.handle(ctx, c, m)
-	}
-}
-
-// connect makes c the current connection and sends it the newest state.
-func (w *Worker) connect(c *conn) {
-	w.mu.Lock()
-	old := w.conn
-	w.conn = c
-	var first *stateMessage
-	if w.state != nil {
-		first = &stateMessage{Seq: w.seq, State: *w.state}
-	}
-	w.mu.Unlock()
-	if old != nil {
-		_ = old.c.Close()
-	}
-	if first != nil {
-		_ = c.send(message{State: first})
-	}
-}
-
-func (w *Worker) disconnect(c *conn) {
-	_ = c.c.Close()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.conn == c {
-		w.conn = nil
-	}
-}
-
-func (w *Worker) handle(ctx context.Context, c *conn, m message) {
-	w.mu.Lock()
-	w.heard = time.Now()
-	w.mu.Unlock()
-	switch {
-	case m.Applied != nil:
-		w.confirm(*m.Applied)
-	case m.Health != nil:
-		w.report(m.Health.Problem)
-	case m.Call != nil:
-		_ = c.send(message{Answer: w.answer(ctx, *m.Call)})
-	}
-}
-
-// confirm leaves the newest confirmation for await, dropping one nobody read.
-func (w *Worker) confirm(a appliedMessage) {
-	select {
-	case <-w.applied:
-	default:
-	}
-	select {
-	case w.applied <- a:
-	default:
-	}
-	if a.Error != "" {
-		w.cfg.Log.Error("worker refused state", "worker", w.cfg.Name, "err", a.Error)
-	}
-}
-
-func (w *Worker) answer(ctx context.Context, c callMessage) *answerMessage {
-	ctx, cancel := context.WithTimeout(ctx, writeLimit)
-	defer cancel()
-	a := &answerMessage{ID: c.ID}
-	if w.cfg.Answer == nil {
-		a.Error = "no questions are answered here"
-		return a
-	}
-	v, err := w.cfg.Answer(ctx, c.Method, c.Body)
-	if err == nil {
-		a.Body, err = json.Marshal(v)
-	}
-	if err != nil {
-		a.Error = err.Error()
-	}
-	return a
-}
-
-// report notes the worker's health and tells node when it changed.
-func (w *Worker) report(problem string) {
-	w.mu.Lock()
-	changed := w.problem != problem
-	w.problem = problem
-	w.mu.Unlock()
-	if changed && w.cfg.Changed != nil {
-		w.cfg.Changed()
-	}
 }
