@@ -21,9 +21,9 @@ import (
 // request that hangs on it. A backend that was checked less than urgentPause
 // ago is not suspect again.
 const (
-	urgentTimeout = 300 * time.Millisecond
+	urgentTimeout = 275 * time.Millisecond
 	urgentFall    = 2
-	urgentPause   = 150 * time.Millisecond
+	urgentPause   = 100 * time.Millisecond
 )
 
 // checkHeader marks a check for the web server; its value is how many

@@ -16,7 +16,7 @@ import (
 // target suspect, again each lateEvery: so a frozen server is noticed by the
 // requests that hang on it, not by the next regular check.
 const (
-	lateAfter = 200 * time.Millisecond
+	lateAfter = 150 * time.Millisecond
 	lateEvery = 500 * time.Millisecond
 )
 
