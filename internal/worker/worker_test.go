@@ -231,6 +231,13 @@ func (r *rig) mustApply(w *Worker, revision int64, secrets ...string) {
 	}
 }
 
+// pid of the worker's process, once node has noted it.
+func (r *rig) pid(w *Worker) int {
+	r.t.Helper()
+	eventually(r.t, "a process", func() bool { return w.PID() != 0 })
+	return w.PID()
+}
+
 // ask connects to the worker and returns the pid and the revision that answered.
 func (r *rig) ask() (pid int, revision int64, err error) {
 	c, err := net.Dial("tcp", r.address)
@@ -353,7 +360,7 @@ func TestStateOverTheLimit(t *testing.T) {
 	r := newRig(t, "probe")
 	w, _ := r.node()
 	r.mustApply(w, 1)
-	pid := w.PID()
+	pid := r.pid(w)
 	if err := r.apply(w, 2, "big="+strings.Repeat("x", frameLimit)); err == nil || !strings.Contains(err.Error(), "over the limit") {
 		t.Errorf("Apply = %v, want that it is over the limit", err)
 	}
@@ -392,7 +399,7 @@ func TestKilledWorkerRefusesNobody(t *testing.T) {
 		}
 	})
 	for range 3 {
-		old := w.PID()
+		old := r.pid(w)
 		before := dialled.Load()
 		if err := syscall.Kill(old, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
@@ -411,7 +418,7 @@ func TestNextNodeAdopts(t *testing.T) {
 	r := newRig(t, "probe")
 	first, end := r.node()
 	r.mustApply(first, 1)
-	pid := first.PID()
+	pid := r.pid(first)
 	end()
 	if got, revision, err := r.ask(); got != pid || revision != 1 || err != nil {
 		t.Fatalf("without node: process %d, revision %d, %v, want %d, 1", got, revision, err, pid)
@@ -421,8 +428,8 @@ func TestNextNodeAdopts(t *testing.T) {
 	for i := range int64(3) {
 		w, end := r.node()
 		r.mustApply(w, 2+i)
-		if w.PID() != pid {
-			t.Fatalf("pid = %d, want still %d", w.PID(), pid)
+		if got := r.pid(w); got != pid {
+			t.Fatalf("pid = %d, want still %d", got, pid)
 		}
 		if i == 1 {
 			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
@@ -433,7 +440,7 @@ func TestNextNodeAdopts(t *testing.T) {
 				t.Errorf("revision = %d, %v, want an answer of the restarted process", revision, err)
 			}
 			r.awaitHealth(w, "<nil>")
-			pid = w.PID()
+			pid = r.pid(w)
 		}
 		if got, want := handed(t, pid), "web,access"; got != want {
 			t.Errorf("files of the process = %s, want %s", got, want)
@@ -479,8 +486,8 @@ func TestAdoptOfWhatGivesNothingBack(t *testing.T) {
 	})
 	w, _ := r.node()
 	r.mustApply(w, 1)
-	if w.PID() == p.PID() {
-		t.Errorf("pid = %d, want another process", w.PID())
+	if got := r.pid(w); got == p.PID() {
+		t.Errorf("pid = %d, want another process", got)
 	}
 	r.wantRevision(1)
 }
@@ -490,7 +497,7 @@ func TestSilentWorkerIsEnded(t *testing.T) {
 	r := newRig(t, "probe")
 	w, _ := r.node(func(w *Worker) { w.silence = beat + time.Second })
 	r.mustApply(w, 1)
-	pid := w.PID()
+	pid := r.pid(w)
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
