@@ -28,9 +28,11 @@ import (
 )
 
 const (
-	eventLimit = 100             // events that are kept
-	quietAfter = 3 * time.Second // a peer that sent nothing for so long is unreachable
-	settle     = 250 * time.Millisecond
+	eventLimit = 100                    // events that are kept
+	quietAfter = 3 * time.Second        // a peer that sent nothing for so long is unreachable
+	settle     = 250 * time.Millisecond // for the peers' points of a second to come in
+
+	processEvery = 5 // seconds between two lists of processes
 )
 
 // Config is what a Monitor is made of. The folders are those of package part
@@ -195,7 +197,11 @@ func (m *Monitor) watch(ctx context.Context) error {
 		}
 		now = time.Now().Round(time.Second)
 		s = m.state.Load()
-		m.add(s.Server, c.collect(ctx, now, s.Self().Problems))
+		f := c.collect(ctx, now, s.Self().Problems)
+		if now.Unix()%processEvery != 0 {
+			f.Processes = nil
+		}
+		m.add(s.Server, f)
 		m.collected.strike()
 		if wait(ctx, settle) != nil {
 			return nil

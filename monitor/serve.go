@@ -134,7 +134,7 @@ func (m *Monitor) serveStream(w http.ResponseWriter, r *http.Request) {
 		next := m.collected.next()
 		for _, p := range ring.After(after) {
 			f := overview.Frame{Point: p}
-			if p.Time%5 == 0 && p.Time > time.Now().Unix()-2 {
+			if p.Time%processEvery == 0 && p.Time > time.Now().Unix()-2 {
 				f.Processes = m.ownProcesses()
 			}
 			_ = control.SetWriteDeadline(time.Now().Add(writeTimeout))
