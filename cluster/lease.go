@@ -18,7 +18,7 @@ import (
 // has ended no later than the others do.
 const (
 	leaseTTL      = 2 * time.Second
-	renewInterval = 400 * time.Millisecond
+	renewInterval = 500 * time.Millisecond
 	renewTimeout  = 400 * time.Millisecond // to the leader; it may just have died
 	renewRetry    = 50 * time.Millisecond  // after a renewal that failed
 )

@@ -23,14 +23,14 @@ import (
 )
 
 // The cluster's clockwork, measured on three members: a dead leader is
-// replaced after 0.75 to 1.4 s, so that the lease of one who lives, renewed
+// replaced after 1.0 to 1.8 s, so that the lease of one who lives, renewed
 // each renewInterval, never ends by it; and three idle members cost about one
 // percent of a core.
 const (
-	tick       = 125 * time.Millisecond // between the leader's heartbeats
-	election   = 750 * time.Millisecond // without heartbeats until a member stands for leader, at least
-	quota      = 64 << 20               // bytes of store
-	caInterval = 30 * time.Second       // between looks at the authority's file
+	tick       = 200 * time.Millisecond  // between the leader's heartbeats
+	election   = 1000 * time.Millisecond // without heartbeats until a member stands for leader, at least
+	quota      = 64 << 20                // bytes of store
+	caInterval = 30 * time.Second        // between looks at the authority's file
 )
 
 func init() {
