@@ -76,6 +76,9 @@ func (a *agreed) put(key string, data []byte) error {
 		if err := json.Unmarshal(data, &d); err != nil {
 			return err
 		}
+		if d.Site == nil {
+			return errNoSite
+		}
 		a.Declared = d
 	case key == keyAddress:
 		a.Holder = string(data)
@@ -96,6 +99,8 @@ func (a *agreed) put(key string, data []byte) error {
 	}
 	return nil
 }
+
+var errNoSite = errors.New("it declares no site")
 
 // load reads the last good copy from this server's disk.
 func load(path string) (agreed, error) {

@@ -205,6 +205,9 @@ func (n *Node) handleApply(r *http.Request) (any, error) {
 	if err := json.NewDecoder(io.LimitReader(r.Body, 8<<20)).Decode(&d); err != nil {
 		return nil, fmt.Errorf("read declaration: %w", err)
 	}
+	if d.Site == nil {
+		return nil, fmt.Errorf("read declaration: %w", errNoSite)
+	}
 	return n.declare(r.Context(), d)
 }
 

@@ -73,27 +73,20 @@ func (d *driver) run(ctx context.Context) {
 	wg.Go(func() { d.check(ctx) })
 	defer wg.Wait()
 	back := process.Backoff{Min: 200 * time.Millisecond, Max: 10 * time.Second}
+	var s part.State
+	var again <-chan time.Time // when to try s once more; nil while it is in force
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case s := <-d.states:
-			d.applyUntil(ctx, s, &back)
-		}
-	}
-}
-
-// applyUntil applies s, again and again until it is in force, ctx ends, or a newer state waits.
-func (d *driver) applyUntil(ctx context.Context, s part.State, back *process.Backoff) {
-	for {
-		err := d.apply(ctx, s)
-		if err == nil {
+		case s = <-d.states:
 			back.Reset()
-			return
+		case <-again:
 		}
-		d.log.Error("apply state", "part", d.name, "revision", s.Revision, "err", err)
-		if back.Wait(ctx) != nil || len(d.states) > 0 {
-			return
+		again = nil
+		if err := d.apply(ctx, s); err != nil && ctx.Err() == nil {
+			d.log.Error("apply state", "part", d.name, "revision", s.Revision, "err", err)
+			again = time.After(back.Next())
 		}
 	}
 }

@@ -83,10 +83,12 @@ func (t *tail) last(w io.Writer, lines int) error {
 	defer func() { _ = f.Close() }()
 	from := max(0, size-tailWindow)
 	data := make([]byte, size-from)
-	if _, err := f.ReadAt(data, from); err != nil && !errors.Is(err, io.EOF) {
+	n, err := f.ReadAt(data, from) // fewer than size if it was rotated just now
+	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	t.offset = size
+	data = data[:bytes.LastIndexByte(data[:n], '\n')+1] // an unfinished line waits for its end
+	t.offset = from + int64(len(data))
 	if from > 0 {
 		_, data, _ = bytes.Cut(data, []byte("\n"))
 	}

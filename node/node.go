@@ -256,7 +256,7 @@ func (n *Node) health(name string) (problem string, since time.Time) {
 		}
 	}
 	if hash, _ := n.releases.missing(); hash != "" && name == part.App {
-		problem = "release " + hash[:12] + " is not on this server yet; fetching it from its peers"
+		problem = "release " + short(hash) + " is not on this server yet; fetching it from its peers"
 	}
 	return problem, since
 }

@@ -26,7 +26,7 @@ func (n *Node) handlePlan(r *http.Request) (any, error) {
 		return nil, fmt.Errorf("read declaration: %w", err)
 	}
 	if d.Site == nil {
-		return nil, fmt.Errorf("read declaration: it holds no site")
+		return nil, fmt.Errorf("read declaration: %w", errNoSite)
 	}
 	n.mu.Lock()
 	a := n.agreed
@@ -85,6 +85,9 @@ func planFirewall(server string, a agreed, d Declared) ([]string, error) {
 
 func planApp(add func(name, format string, args ...any), was, now Declared) {
 	switch {
+	case was.Site.App.Source == "" && now.Site.App.Source == "":
+	case now.Site.App.Source == "":
+		add(part.App, "end %d instances: the site has no app any more", was.Site.App.Instances)
 	case was.Release != now.Release:
 		add(part.App, "roll %d instances to release %s: the new ones start beside the old and take over when healthy", now.Site.App.Instances, short(now.Release))
 	case was.Environment != now.Environment:

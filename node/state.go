@@ -61,7 +61,7 @@ func cut(name string, s part.State, k keys) part.State {
 	s.Secrets = nil
 	instances := s.Instances
 	s.Instances = nil
-	// Quorum comes and goes; only the monitor shows it.
+	// Quorum comes and goes; only who acts on it or shows it is told.
 	quorum := s.Quorum
 	s.Quorum = false
 	switch name {
@@ -80,6 +80,7 @@ func cut(name string, s part.State, k keys) part.State {
 		s.Members = bare(s.Members)
 		s.AddressHolder = ""
 	case part.Database:
+		s.Quorum = quorum
 		s.AddressHolder = ""
 		s.Members = withoutProblems(s.Members)
 		s.Secrets = pick(secrets, part.SecretAppDatabase)

@@ -1,0 +1,106 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"trivet/internal/release"
+	"trivet/lab"
+	"trivet/node"
+)
+
+const pollEvery = 200 * time.Millisecond
+
+// converge pushes d to the servers and waits until it is in force everywhere and all is healthy.
+func converge(ctx context.Context, l *lab.Lab, d node.Declared, rel *release.Release, p *progress) error {
+	if err := until(ctx, func() (bool, error) {
+		o := overview(ctx, l)
+		p.show(o)
+		return o.Quorum, nil
+	}); err != nil {
+		return err
+	}
+	revision, err := push(ctx, l, d, rel)
+	if err != nil {
+		return err
+	}
+	return await(ctx, l, revision, p)
+}
+
+// await waits until every part on every server has the revision in force and is healthy.
+func await(ctx context.Context, l *lab.Lab, revision int64, p *progress) error {
+	defer p.end()
+	return until(ctx, func() (bool, error) {
+		o := overview(ctx, l)
+		p.show(o)
+		return o.Healthy && o.inForce(revision), nil
+	})
+}
+
+// inForce reports whether every server that runs has applied the revision.
+func (o *fleet) inForce(revision int64) bool {
+	for _, s := range o.Servers {
+		for _, part := range s.Parts {
+			if part.Revision < revision {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// until asks again and again until the answer is yes, an error, or ctx ends.
+func until(ctx context.Context, ask func() (bool, error)) error {
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for {
+		ok, err := ask()
+		if ok || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+	}
+}
+
+// push hands the release to every server that runs, then declares d through
+// one that answers. A server that is away fetches the release from its peers.
+func push(ctx context.Context, l *lab.Lab, d node.Declared, rel *release.Release) (int64, error) {
+	var errs []error
+	var reached []*node.Client
+	for _, name := range l.Servers {
+		c := client(l, name)
+		if err := handOver(ctx, c, rel); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		reached = append(reached, c)
+	}
+	for _, c := range reached {
+		out, err := c.Apply(ctx, d)
+		if err == nil {
+			return out.Revision, nil
+		}
+		errs = append(errs, err)
+	}
+	return 0, fmt.Errorf("declare the site: %w", errors.Join(errs...))
+}
+
+func handOver(ctx context.Context, c *node.Client, rel *release.Release) error {
+	if rel.Files == 0 {
+		_, err := c.Status(ctx)
+		return err
+	}
+	f, err := os.Open(rel.Tar)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	return c.Release(ctx, rel.Hash, f)
+}

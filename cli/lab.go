@@ -1,0 +1,96 @@
+package cli
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"trivet/lab"
+)
+
+var labCommand = command{
+	name: "lab", args: "kill|stop|start|cut|heal SERVER", summary: "do to a lab's server what the world does to real ones",
+	example: "trivet lab kill s1     # power off, at once\ntrivet lab stop s1     # freeze\ntrivet lab start s1    # power on, or thaw; returns when it is healthy\ntrivet lab cut s1      # unplug its cable\ntrivet lab heal s1     # plug it in; returns when it is healthy",
+	flags: func(fs *flag.FlagSet) func(context.Context, *env, []string) error {
+		name := labFlag(fs)
+		timeout := fs.Duration("timeout", 2*time.Minute, "how long start and heal wait until the server is healthy")
+		return func(ctx context.Context, e *env, args []string) error {
+			if len(args) == 0 || faults[args[0]] == nil {
+				return usageError{"lab: say what to do: kill, stop, start, cut or heal, and to which server"}
+			}
+			l, err := openLab(*name)
+			if err != nil {
+				return err
+			}
+			server, err := oneServer(l, args[1:])
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeoutCause(ctx, *timeout, fmt.Errorf("%s was not healthy after %s; `trivet status` shows why", server, *timeout))
+			defer cancel()
+			return faults[args[0]](ctx, e, l, server)
+		}
+	},
+}
+
+// faults by their words.
+var faults = map[string]func(context.Context, *env, *lab.Lab, string) error{
+	"kill": func(ctx context.Context, e *env, l *lab.Lab, s string) error {
+		return done(e, l.Kill(ctx, s), "%s is off", s)
+	},
+	"stop": func(ctx context.Context, e *env, l *lab.Lab, s string) error {
+		return done(e, l.Stop(ctx, s), "%s is frozen", s)
+	},
+	"cut": func(ctx context.Context, e *env, l *lab.Lab, s string) error {
+		return done(e, l.Cut(ctx, s), "%s is unplugged", s)
+	},
+	"heal": func(ctx context.Context, e *env, l *lab.Lab, s string) error {
+		if err := l.Heal(ctx, s); err != nil {
+			return err
+		}
+		return done(e, healthy(ctx, l, s), "%s is plugged in and healthy", s)
+	},
+	"start": func(ctx context.Context, e *env, l *lab.Lab, s string) error {
+		exe, err := os.Executable()
+		if err != nil {
+			return err
+		}
+		if err := l.Start(ctx, s, exe); err != nil {
+			return err
+		}
+		return done(e, healthy(ctx, l, s), "%s runs and is healthy", s)
+	},
+}
+
+func done(e *env, err error, format string, args ...any) error {
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(e.out, format+"\n", args...)
+	return err
+}
+
+// healthy waits until all parts of one server are, and says which are not when the time is over.
+func healthy(ctx context.Context, l *lab.Lab, server string) error {
+	var problems []string
+	err := until(ctx, func() (bool, error) {
+		problems = nil
+		s := ask(ctx, l, server)
+		if s.Error != "" {
+			problems = append(problems, s.Error)
+		}
+		for _, p := range s.Parts {
+			if !p.Healthy {
+				problems = append(problems, p.Name+": "+p.Problem)
+			}
+		}
+		return len(problems) == 0 && len(s.Parts) > 0, nil
+	})
+	if err != nil && len(problems) > 0 {
+		return fmt.Errorf("%w (%s)", err, strings.Join(problems, "; "))
+	}
+	return err
+}

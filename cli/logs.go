@@ -1,0 +1,125 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+
+	"trivet/lab"
+	"trivet/node"
+)
+
+var logsCommand = command{
+	name: "logs", args: "[SERVER] [PART]", summary: "show what the parts wrote; -f follows",
+	example: "trivet logs -f s1 app\ntrivet logs database",
+	flags: func(fs *flag.FlagSet) func(context.Context, *env, []string) error {
+		name := labFlag(fs)
+		follow := fs.Bool("f", false, "go on with new lines until interrupted")
+		lines := fs.Int("n", 20, "how many of the last lines of each file")
+		return func(ctx context.Context, e *env, args []string) error {
+			l, err := openLab(*name)
+			if err != nil {
+				return err
+			}
+			servers, parts, err := which(l, args)
+			if err != nil {
+				return err
+			}
+			return logs(ctx, e, l, logQuery{servers, parts, *lines, *follow})
+		}
+	},
+}
+
+type logQuery struct {
+	servers, parts []string
+	lines          int
+	follow         bool
+}
+
+// which reads [SERVER] [PART] in either order; what is not named is all.
+func which(l *lab.Lab, args []string) (servers, parts []string, err error) {
+	for _, a := range args {
+		switch {
+		case slices.Contains(l.Servers, a) && servers == nil:
+			servers = []string{a}
+		case slices.Contains(node.LogParts(), a) && parts == nil:
+			parts = []string{a}
+		default:
+			return nil, nil, usageError{fmt.Sprintf("logs: %q is neither a server (%s) nor a part (%s)", a, strings.Join(l.Servers, ", "), strings.Join(node.LogParts(), ", "))}
+		}
+	}
+	if servers == nil {
+		servers = l.Servers
+	}
+	if parts == nil {
+		parts = node.LogParts()
+	}
+	return servers, parts, nil
+}
+
+// logs prints the streams of all servers and parts asked for, each line with where it is from.
+func logs(ctx context.Context, e *env, l *lab.Lab, q logQuery) error {
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var errs []error
+	for _, server := range q.servers {
+		wg.Go(func() {
+			if err := serverLogs(ctx, e.out, &mu, client(l, server), q); err != nil {
+				mu.Lock()
+				errs = append(errs, err)
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return nil
+	}
+	return errors.Join(errs...)
+}
+
+func serverLogs(ctx context.Context, out io.Writer, mu *sync.Mutex, c *node.Client, q logQuery) error {
+	var wg sync.WaitGroup
+	errs := make([]error, len(q.parts))
+	for i, p := range q.parts {
+		copyPart := func() {
+			r, err := c.Logs(ctx, p, q.lines, q.follow)
+			if err != nil {
+				errs[i] = err
+				return
+			}
+			defer func() { _ = r.Close() }()
+			errs[i] = prefixed(out, mu, c.Server+" "+p, r)
+		}
+		if q.follow {
+			wg.Go(copyPart)
+		} else {
+			copyPart()
+		}
+	}
+	wg.Wait()
+	if i := slices.IndexFunc(errs, func(err error) bool { return err != nil }); i >= 0 {
+		return errs[i]
+	}
+	return nil
+}
+
+func prefixed(out io.Writer, mu *sync.Mutex, prefix string, r io.Reader) error {
+	s := bufio.NewScanner(r)
+	s.Buffer(nil, 1<<20)
+	for s.Scan() {
+		mu.Lock()
+		_, err := fmt.Fprintf(out, "%s | %s\n", prefix, s.Text())
+		mu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+	return s.Err()
+}

@@ -1,0 +1,72 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"text/tabwriter"
+
+	"trivet/node"
+)
+
+var planCommand = command{
+	name: "plan", summary: "show what apply would change, and change nothing",
+	example: "trivet plan --site my.yaml",
+	flags: func(fs *flag.FlagSet) func(context.Context, *env, []string) error {
+		name := labFlag(fs)
+		file := fs.String("site", "", "the site `file` (default ./site.yaml, or the example beside the binary)")
+		asJSON := fs.Bool("json", false, "print JSON")
+		return func(ctx context.Context, e *env, args []string) error {
+			if err := noArgs(args); err != nil {
+				return err
+			}
+			changes, err := plan(ctx, e, *name, *file)
+			if err != nil {
+				return err
+			}
+			if *asJSON {
+				return printJSON(e.out, changes)
+			}
+			return printChanges(e.out, changes)
+		}
+	},
+}
+
+// plan asks every server what the site file would change there.
+func plan(ctx context.Context, e *env, name, file string) ([]node.Change, error) {
+	c, err := readChange(ctx, e, name, file)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = os.Remove(c.release.Tar) }()
+	changes := []node.Change{}
+	var errs []error
+	for _, server := range c.lab.Servers {
+		ch, err := client(c.lab, server).Plan(ctx, c.declared)
+		changes, errs = append(changes, ch...), append(errs, err)
+	}
+	if len(changes) == 0 {
+		return changes, errors.Join(errs...)
+	}
+	for _, err := range errs {
+		if err != nil {
+			_, _ = fmt.Fprintf(e.err, "%v\n", err)
+		}
+	}
+	return changes, nil
+}
+
+func printChanges(w io.Writer, changes []node.Change) error {
+	if len(changes) == 0 {
+		_, err := fmt.Fprintln(w, "nothing would change")
+		return err
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, c := range changes {
+		_, _ = fmt.Fprintf(t, "%s\t%s\t%s\n", c.Server, c.Part, c.What)
+	}
+	return t.Flush()
+}

@@ -1,0 +1,200 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"text/tabwriter"
+	"time"
+
+	"trivet/internal/part"
+	"trivet/lab"
+	"trivet/node"
+)
+
+var statusCommand = command{
+	name: "status", summary: "show the health of every part on every server; exit 1 if not all are healthy",
+	example: "trivet status\ntrivet status --json | jq .healthy",
+	flags: func(fs *flag.FlagSet) func(context.Context, *env, []string) error {
+		name := labFlag(fs)
+		asJSON := fs.Bool("json", false, "print JSON")
+		return func(ctx context.Context, e *env, args []string) error {
+			if err := noArgs(args); err != nil {
+				return err
+			}
+			l, err := openLab(*name)
+			if err != nil {
+				return err
+			}
+			o := overview(ctx, l)
+			if *asJSON {
+				err = printJSON(e.out, o)
+			} else {
+				err = o.print(e.out)
+			}
+			if err == nil && !o.Healthy {
+				return errSaid
+			}
+			return err
+		}
+	},
+}
+
+// fleet is what all servers say, at one moment.
+type fleet struct {
+	Healthy       bool           `json:"healthy"`
+	Revision      int64          `json:"revision"`
+	Quorum        bool           `json:"quorum"`
+	AddressHolder string         `json:"address_holder"`
+	Writer        string         `json:"writer"`
+	Servers       []serverStatus `json:"servers"`
+}
+
+// serverStatus is one server's word, or why there is none.
+type serverStatus struct {
+	Server string            `json:"server"`
+	Power  string            `json:"power"` // running, off, frozen or cut
+	Error  string            `json:"error,omitempty"`
+	Parts  []node.PartStatus `json:"parts,omitempty"`
+	status node.Status
+}
+
+const statusLimit = 3 * time.Second
+
+// overview asks all servers at once.
+func overview(ctx context.Context, l *lab.Lab) fleet {
+	ctx, cancel := context.WithTimeout(ctx, statusLimit)
+	defer cancel()
+	names := l.Servers
+	o := fleet{Servers: make([]serverStatus, len(names))}
+	var wg sync.WaitGroup
+	for i, name := range names {
+		wg.Go(func() { o.Servers[i] = ask(ctx, l, name) })
+	}
+	wg.Wait()
+	o.summarise()
+	return o
+}
+
+func ask(ctx context.Context, l *lab.Lab, name string) serverStatus {
+	s := serverStatus{Server: name}
+	power, err := l.State(name)
+	if err != nil {
+		s.Error = err.Error()
+		return s
+	}
+	s.Power = string(power)
+	if power == lab.Off || power == lab.Frozen {
+		s.Error = fmt.Sprintf("it is %s; `trivet lab start %s` starts it", power, name)
+		return s
+	}
+	if s.status, err = client(l, name).Status(ctx); err != nil {
+		s.Error = err.Error()
+	}
+	s.Parts = s.status.Parts
+	return s
+}
+
+// summarise takes what the servers agree on from those that have quorum, and finds whether all is well.
+func (o *fleet) summarise() {
+	o.Healthy = true
+	for _, s := range o.Servers {
+		st := s.status
+		if st.Quorum || o.Revision == 0 {
+			o.Quorum = o.Quorum || st.Quorum
+			o.Revision = max(o.Revision, st.Revision)
+			if st.AddressHolder != "" {
+				o.AddressHolder = st.AddressHolder
+			}
+			if st.Writer != "" {
+				o.Writer = st.Writer
+			}
+		}
+		if s.Error != "" || s.Power != string(lab.Running) || !st.Quorum || len(s.Parts) == 0 {
+			o.Healthy = false
+		}
+		for _, p := range s.Parts {
+			o.Healthy = o.Healthy && p.Healthy
+		}
+	}
+	o.Healthy = o.Healthy && o.AddressHolder != "" && o.Writer != ""
+}
+
+func (o *fleet) print(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintf(t, "SERVER\t%s\t\n", strings.ToUpper(strings.Join(part.Names, "\t")))
+	var notes []string
+	for _, s := range o.Servers {
+		cells := make([]string, 0, len(part.Names))
+		for _, name := range part.Names {
+			cell, note := s.cell(name)
+			cells = append(cells, cell)
+			if note != "" {
+				notes = append(notes, fmt.Sprintf("%s %s: %s", s.Server, name, note))
+			}
+		}
+		if s.Error != "" {
+			notes = append(notes, fmt.Sprintf("%s: %s", s.Server, s.Error))
+		} else if s.Power != string(lab.Running) {
+			notes = append(notes, fmt.Sprintf("%s: it is %s; `trivet lab heal %s` plugs it in", s.Server, s.Power, s.Server))
+		}
+		_, _ = fmt.Fprintf(t, "%s\t%s\t%s\n", s.Server, strings.Join(cells, "\t"), strings.Join(o.roles(s.Server), ", "))
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	return o.printNotes(w, notes)
+}
+
+func (o *fleet) printNotes(w io.Writer, notes []string) error {
+	if !o.Quorum {
+		notes = append(notes, "the cluster has no quorum: the site goes on as it is, changes are refused until two servers are back")
+	} else {
+		if o.AddressHolder == "" {
+			notes = append(notes, "no server holds the floating address")
+		}
+		if o.Writer == "" {
+			notes = append(notes, "no server takes the database's writes")
+		}
+	}
+	if len(notes) == 0 {
+		_, err := fmt.Fprintf(w, "\nall parts are healthy; revision %d\n", o.Revision)
+		return err
+	}
+	_, err := fmt.Fprintf(w, "\n%s\n", strings.Join(notes, "\n"))
+	return err
+}
+
+// cell is the word for one part, and the reason if it is not well.
+func (s serverStatus) cell(name string) (word, note string) {
+	for _, p := range s.Parts {
+		if p.Name == name {
+			if p.Healthy {
+				return "ok", ""
+			}
+			return "DOWN", p.Problem
+		}
+	}
+	return "-", ""
+}
+
+func (o *fleet) roles(server string) []string {
+	var r []string
+	if o.AddressHolder == server {
+		r = append(r, "address")
+	}
+	if o.Writer == server {
+		r = append(r, "writer")
+	}
+	return r
+}
+
+func printJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
