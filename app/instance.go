@@ -53,9 +53,13 @@ func (a *App) supervise(ctx, own context.Context, i *instance) {
 		}
 		_ = back.Wait(own)
 	}
-	if ctx.Err() != nil {
-		return
+	if ctx.Err() == nil {
+		a.leaveOff(ctx, i)
 	}
+}
+
+// leaveOff ends what runs of i, for good.
+func (a *App) leaveOff(ctx context.Context, i *instance) {
 	a.mu.Lock()
 	p := i.process
 	a.mu.Unlock()

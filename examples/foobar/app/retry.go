@@ -23,7 +23,6 @@ const duplicateKey = 1062
 
 // passing are MariaDB's errors that are gone when the writer has changed, a
 // transaction that was in the way has ended, or the tables have been made.
-// Each says that the statement has not been committed.
 var passing = map[uint16]bool{
 	1040: true, // too many connections
 	1047: true, // the node is not part of the primary component (WSREP)
