@@ -20,6 +20,7 @@ type view struct {
 	died    bool          // it ended here and has not been synced since
 	folder  folder        // what the data folder holds; looked at while mariadbd does not run
 	health  health        // the last check of the running mariadbd
+	queued  time.Duration // for how long this node could have joined
 	lonely  time.Duration // for how long this node has run without a synced node anywhere
 	apart   time.Duration // for how long this node has run unconnected to the group
 }
@@ -53,6 +54,7 @@ type action struct {
 
 const (
 	lonelyLimit = 15 * time.Second
+	queueLimit  = 8 * time.Second
 	apartLimit  = 3 * time.Second
 )
 
@@ -96,7 +98,29 @@ func decideJoin(v view, peer part.Member) action {
 	if why := v.otherHistory(agreed); why != "" {
 		return action{kind: refuse, why: why}
 	}
+	if name := v.ahead(); name != "" && v.queued < queueLimit {
+		return action{kind: wait, why: fmt.Sprintf("waiting for %s, which joins first", name)}
+	}
 	return action{kind: join}
+}
+
+// ahead names a server that joins before this one. Two that join at once can
+// stop the whole group for seconds.
+func (v view) ahead() string {
+	for _, m := range v.members {
+		if m.Name == v.self || !m.Alive {
+			continue
+		}
+		switch m.Database.State {
+		case part.DatabaseJoining:
+			return m.Name
+		case part.DatabaseDown, part.DatabaseEmpty:
+			if m.Name < v.self {
+				return m.Name
+			}
+		}
+	}
+	return ""
 }
 
 // otherHistory says what is wrong if the folder holds another history than agreed.

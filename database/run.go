@@ -28,14 +28,15 @@ type loop struct {
 	db       *sql.DB
 	folder   folder
 	health   health
-	gcomm    string    // last known of the mariadbd that runs or has just ended
-	died     bool      // mariadbd has ended since it was last synced
-	lost     time.Time // since when the agreed writer has been lost; zero: it is not
-	alone    time.Time // since when no synced node is known anywhere
-	apart    time.Time // since when our node is unconnected
-	pause    time.Duration
-	notUntil time.Time // no start before
-	ensured  account   // what was last ensured in the database
+	gcomm    string        // last known of the mariadbd that runs or has just ended
+	died     bool          // mariadbd has ended since it was last synced
+	lost     time.Time     // since when the agreed writer has been lost; zero: it is not
+	alone    time.Time     // since when no synced node is known anywhere
+	apart    time.Time     // since when our node is unconnected
+	queued   time.Time     // since when we could join
+	pause    time.Duration // before the next start
+	notUntil time.Time     // no start before
+	ensured  account       // what was last ensured in the database
 
 	wg        sync.WaitGroup
 	proposing bool // guarded by mu
@@ -150,9 +151,11 @@ func (d *Database) observe(ctx context.Context) view {
 	v := view{self: s.Server, members: s.Members, role: s.Database, quorum: s.Quorum, running: p != nil}
 	if p == nil {
 		v.folder, v.died = d.folder, d.died
+		_, other := v.synced()
+		v.queued = since(&d.queued, other)
 		return v
 	}
-	v.first = p.Note() == noteAlone
+	v.first, d.queued = p.Note() == noteAlone, time.Time{}
 	d.health = d.ask(ctx)
 	v.health = d.health
 	if d.health.gcomm != "" {
