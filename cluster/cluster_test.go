@@ -154,6 +154,35 @@ func TestRotation(t *testing.T) {
 	}
 }
 
+// A new authority takes over: first both roots in the files, then identities
+// of the new one. Members restart by themselves for it and keep what they hold.
+func TestNewAuthority(t *testing.T) {
+	p, old := startThree(t)
+	p[0].must(t, request{Op: "announce", Key: "w/alive", Data: "1"})
+	next := newCA(t)
+	both := slices.Concat(old.pem, next.pem)
+	for _, m := range p {
+		if err := os.WriteFile(m.conf.CA, both, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// One after another, each takes identities of the new authority; nobody could before it reread the roots.
+	for i, m := range p {
+		next.issue(t, m.conf, "node", int64(100+i), time.Hour)
+		if err := os.WriteFile(m.conf.CA, both, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, m := range p {
+		m.kill()
+		m.start(t)
+		eventually(t, 30*time.Second, m.conf.Name+" in step with the new authority", func() bool {
+			return m.call(t, request{Op: "quorum"}).OK && (i > 0 || m.call(t, request{Op: "announce", Key: "w/alive", Data: "2"}).Err == "")
+		})
+	}
+	eventually(t, 5*time.Second, "the announcement", func() bool { return p[2].call(t, request{Op: "watched"}).Values["w/alive"] == "2" })
+}
+
 // Nothing but the peers' port is listened on.
 func TestListeners(t *testing.T) {
 	p, _ := startThree(t)
