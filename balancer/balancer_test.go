@@ -128,7 +128,7 @@ func TestSmuggling(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer c.Close()
+			defer func() { _ = c.Close() }()
 			_, _ = io.WriteString(c, tt.text)
 			resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 			if err != nil {
@@ -152,7 +152,7 @@ func TestTLS(t *testing.T) {
 		if err != nil {
 			return tls.ConnectionState{}, err
 		}
-		defer conn.Close()
+		defer func() { _ = conn.Close() }()
 		return conn.ConnectionState(), nil
 	}
 	for _, v := range []uint16{tls.VersionTLS11, tls.VersionTLS12, tls.VersionTLS13} {

@@ -188,7 +188,9 @@ func TestDeadMember(t *testing.T) {
 // their page comes through.
 func TestAppUnwell(t *testing.T) {
 	s := newStand(t)
-	sorry := func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "the database is away", 503) }
+	sorry := func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "the database is away", http.StatusServiceUnavailable)
+	}
 	client := s.visitor(true)
 	s.servers[0].setApp(sorry)
 	for range 30 {
@@ -233,7 +235,7 @@ func tunnel(t *testing.T, s *stand) *tunnelled {
 			if err != nil {
 				return
 			}
-			defer c.Close()
+			defer func() { _ = c.Close() }()
 			_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
 			_, _ = io.Copy(c, rw)
 		})
@@ -310,7 +312,7 @@ func TestDrain(t *testing.T) {
 			got <- err.Error()
 			return
 		}
-		defer resp.Body.Close()
+		defer func() { _ = resp.Body.Close() }()
 		body, _ := io.ReadAll(resp.Body)
 		got <- string(body)
 	}()

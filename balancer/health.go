@@ -225,7 +225,7 @@ func (c *checker) probe(ctx context.Context, timeout time.Duration) verdict {
 		}
 		return verdict{proxy.Down, err.Error()}
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	line, err := firstLine(resp.Body)
 	if err != nil {
 		return verdict{proxy.Down, "its answer broke off: " + err.Error()}

@@ -224,7 +224,7 @@ func ask(t *testing.T, c *http.Client, r *http.Request) (*http.Response, string)
 	if err != nil {
 		t.Fatalf("%s %s: %v", r.Method, r.URL, err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatalf("%s %s: %v", r.Method, r.URL, err)

@@ -55,7 +55,7 @@ func raw(t *testing.T, name string, serve func(net.Conn, *bufio.Reader)) *proxy.
 				return
 			}
 			wg.Go(func() {
-				defer c.Close()
+				defer func() { _ = c.Close() }()
 				serve(c, bufio.NewReader(c))
 			})
 		}
@@ -95,7 +95,7 @@ func ask(t *testing.T, method, url string, body io.Reader) (int, string) {
 	if err != nil {
 		return 0, err.Error()
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return 0, err.Error()
@@ -240,7 +240,7 @@ func TestRetryStatus(t *testing.T) {
 		var n atomic.Int64
 		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			n.Add(1)
-			http.Error(w, "the app's words", 503)
+			http.Error(w, "the app's words", http.StatusServiceUnavailable)
 		}))
 		t.Cleanup(srv.Close)
 		return target("sorry", srv.Listener.Addr().String()), &n
@@ -341,7 +341,7 @@ func TestClientBody(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	_, _ = io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
 	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -47,16 +48,18 @@ type file struct {
 	packed   map[string]*file // by content coding: siblings with .br and .gz
 }
 
-// readIndex reads every file below s.dir. A missing folder is an empty index.
+// readIndex reads every file below s.dir. A release without that folder has an
+// empty index; a release that is not there, not yet maybe, is an error.
 func readIndex(ctx context.Context, s source) (*index, error) {
 	root, err := os.OpenRoot(s.dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return &index{source: s}, nil
+		_, err := os.Stat(filepath.Dir(s.dir))
+		return &index{source: s}, err
 	}
 	if err != nil {
 		return nil, err
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	x := &index{source: s, files: map[string]*file{}}
 	memory := int64(memoryBound)
 	err = fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
@@ -117,7 +120,7 @@ func readFile(root *os.Root, name string, info fs.FileInfo, memory int64) (*file
 	if err != nil {
 		return nil, err
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }()
 	f := &file{name: name, kind: kindOf(name), size: info.Size(), modified: info.ModTime()}
 	hash := sha256.New()
 	if f.size <= smallFile && f.size <= memory {

@@ -30,7 +30,7 @@ func (x *index) serve(rw http.ResponseWriter, r *http.Request, f *file) error {
 	if err != nil {
 		return err
 	}
-	defer content.Close()
+	defer func() { _ = content.Close() }()
 	if !strings.HasPrefix(r.Header.Get("Range"), "bytes=") {
 		r.Header.Del("Range") // a unit that is not understood must be ignored (RFC 9110, 14.2)
 	}
@@ -53,7 +53,7 @@ func (x *index) open(f *file) (readSeekCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	content, err := root.Open(f.name)
 	if err != nil {
 		return nil, err

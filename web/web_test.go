@@ -112,7 +112,7 @@ func (b *bench) ask(method, path string, headers ...string) (*http.Response, str
 	if err != nil {
 		b.t.Fatalf("%s %s: %v", method, path, err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
 		b.t.Fatalf("%s %s: %v", method, path, err)
@@ -264,7 +264,7 @@ func TestSwap(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	b.dir = t.TempDir()
 	b.write("big.bin", []byte("new"))
 	b.state.Release = part.Release{Hash: "r2", Dir: b.dir}
@@ -277,6 +277,11 @@ func TestSwap(t *testing.T) {
 	}
 	if resp, _ := b.ask("GET", "/gone.txt"); resp.StatusCode != 404 {
 		t.Errorf("file that is gone: got %d, want 404", resp.StatusCode)
+	}
+	missing := b.state
+	missing.Release = part.Release{Hash: "r3", Dir: filepath.Join(b.dir, "none")}
+	if b.web.Apply(t.Context(), missing) == nil {
+		t.Error("Apply with a release that is not there: got nil, want an error")
 	}
 	b.state.Bundle = []byte("broken")
 	if b.web.Apply(t.Context(), b.state) == nil {
@@ -308,7 +313,7 @@ func TestApp(t *testing.T) {
 	b.state.Site.App = site.App{Source: "app", Health: site.Health{Path: "/app-health"}}
 	echo := func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		fmt.Fprintf(w, "%s %s %s for=%s id=%s %s", r.Method, r.RequestURI, r.Host,
+		_, _ = fmt.Fprintf(w, "%s %s %s for=%s id=%s %s", r.Method, r.RequestURI, r.Host,
 			r.Header.Get("X-Forwarded-For"), r.Header.Get("X-Request-Id"), body)
 	}
 	b.state.Instances = []part.Instance{b.instance("1-1", echo)}

@@ -251,7 +251,7 @@ func (w *Wire) both(c, d net.Conn) {
 
 // copy passes bytes on while the wire is not frozen.
 func (w *Wire) copy(to, from net.Conn) {
-	defer to.Close()
+	defer func() { _ = to.Close() }()
 	buf := make([]byte, 16<<10)
 	for {
 		n, err := from.Read(buf)
