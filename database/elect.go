@@ -8,8 +8,12 @@ import (
 	"trivet/internal/part"
 )
 
-// stagger is how long the next in line waits for the one before it to propose a writer.
-const stagger = 400 * time.Millisecond
+const (
+	// stagger is how long the next in line waits for the one before it to propose a writer.
+	stagger = 400 * time.Millisecond
+	// grace is how long a writer that is in the group may take to be synced again.
+	grace = 700 * time.Millisecond
+)
 
 // ballot is what a writer election is decided from.
 type ballot struct{ view }
@@ -29,7 +33,20 @@ func (b ballot) elect() (writer string, after time.Duration) {
 	case rank < 0:
 		return "", 0
 	}
-	return cs[0], time.Duration(rank) * stagger
+	after = time.Duration(rank) * stagger
+	if b.returning() {
+		after += grace
+	}
+	return cs[0], after
+}
+
+// returning reports whether the writer is in this node's group and on its way:
+// the whole group was interrupted for a moment. It is given one to be synced,
+// for each change of the writer closes all connections.
+func (b ballot) returning() bool {
+	w, ok := part.State{Members: b.members}.Member(b.role.Writer)
+	return ok && w.Alive && w.Database.State == part.DatabaseJoining &&
+		b.running && b.health.primary() && slices.Contains(b.health.names, w.Name)
 }
 
 // candidates are the synced members by name. This server's own group, if it is

@@ -3,10 +3,16 @@ package database
 import (
 	"context"
 	"database/sql"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"trivet/database/sst"
+	"trivet/internal/part"
 )
 
 // TestGroup is a database's life on three servers: from nothing to three
@@ -23,8 +29,11 @@ func TestGroup(t *testing.T) {
 	l.write(app, "one")
 	l.reads("one")
 
+	l.listensToPeersOnly()
+	l.renew()
 	l.killWriter()
 	l.cutWriter()
+	l.fullCopy()
 	l.newSupervisor()
 	l.restartAll()
 }
@@ -181,4 +190,55 @@ func cancelled() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	return ctx
+}
+
+// listensToPeersOnly makes sure that no server speaks SQL on the network.
+func (l *lab) listensToPeersOnly() {
+	l.t.Helper()
+	for _, s := range l.servers {
+		out, err := exec.Command("ip", "netns", "exec", s.space, "ss", "-Hltn").Output()
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		for line := range strings.Lines(string(out)) {
+			if got, want := strings.Fields(line)[3], l.member(s.name).Address+":4567"; got != want {
+				l.t.Errorf("%s listens on %s; want only %s", s.name, got, want)
+			}
+		}
+	}
+}
+
+// renew gives every server a new identity, which the later rejoins then use.
+func (l *lab) renew() {
+	l.t.Helper()
+	_ = l.change(func() error {
+		for _, s := range l.servers {
+			s.id = l.authority.Issue(l.t, "foo-bar", s.name, part.Database)
+		}
+		return nil
+	})
+	for _, s := range l.servers {
+		l.poll("renewed identity on "+s.name, 5*time.Second, func() bool {
+			s.db.mu.Lock()
+			defer s.db.mu.Unlock()
+			return !s.db.renewed && string(s.db.state.Identity.Key) == string(s.id.Key)
+		})
+	}
+}
+
+// fullCopy lets a server find half of a copy in its data folder.
+func (l *lab) fullCopy() {
+	l.t.Helper()
+	s := l.server("s3")
+	s.leave()
+	if err := s.db.Stop(l.t.Context()); err != nil {
+		l.t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(s.paths().Data, sst.ProgressFile), nil, 0o600); err != nil {
+		l.t.Fatal(err)
+	}
+	_ = l.change(func() error { l.member("s3").Database = part.DatabaseMember{}; return nil })
+	s.start()
+	l.t.Logf("MEASURE full copy: %v", l.until("full copy", 30*time.Second, l.synced("s1", "s2", "s3")))
+	l.reads("one", "two", "three")
 }

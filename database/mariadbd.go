@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -84,6 +85,21 @@ func lastError(out []byte) string {
 		}
 	}
 	return last
+}
+
+// logTail is the end of a log file; empty if it cannot be read.
+func logTail(path string) []byte {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer func() { _ = f.Close() }()
+	const size = 8 << 10
+	if info, err := f.Stat(); err == nil && info.Size() > size {
+		_, _ = f.Seek(-size, io.SeekEnd)
+	}
+	tail, _ := io.ReadAll(io.LimitReader(f, size))
+	return tail
 }
 
 func exists(path string) bool {

@@ -41,6 +41,7 @@ type loop struct {
 	wg        sync.WaitGroup
 	proposing bool // guarded by mu
 	retry     time.Time
+	failure   error // of the last action
 }
 
 // Run supervises until ctx ends. mariadbd goes on then: the next node adopts it.
@@ -98,10 +99,10 @@ func (d *Database) bury() {
 	}
 	p.KillGroup()
 	p.Release()
-	d.log.Warn("mariadbd ended", "err", p.Err(), "ran", time.Since(p.Started()).Round(time.Millisecond))
+	why := lastError(logTail(d.paths.Log))
+	d.log.Warn("mariadbd ended", "err", p.Err(), "ran", time.Since(p.Started()).Round(time.Millisecond), "said", why)
 	d.folder, d.health, d.died = folder{}, health{}, true
-	d.pause = min(max(2*d.pause, startMin), startMax)
-	d.notUntil = time.Now().Add(d.pause)
+	d.failed(fmt.Errorf("mariadbd ended (%w) and is started again; it said: %s", p.Err(), why))
 }
 
 // step observes, reports, and does one thing. It returns when to look again.
@@ -165,7 +166,7 @@ func (d *Database) observe(ctx context.Context) view {
 	v.lonely = since(&d.alone, !other && !v.health.primary())
 	v.apart = since(&d.apart, v.health.answers && !v.health.connected)
 	if v.health.synced() {
-		d.died, d.pause = false, 0
+		d.died, d.pause, d.failure = false, 0, nil
 	}
 	return v
 }
@@ -196,6 +197,9 @@ func since(t *time.Time, holds bool) time.Duration {
 // publish makes the node's state and problem known.
 func (d *Database) publish(v view, a action) {
 	m, err := describeSelf(v, a)
+	if err != nil && d.failure != nil && a.kind != refuse {
+		err = d.failure
+	}
 	if m.State == part.DatabaseDown || m.State == part.DatabaseEmpty {
 		m.Gcomm = d.gcomm
 	}
@@ -287,22 +291,31 @@ func (d *Database) propose(ctx context.Context, f func(context.Context) error) {
 	})
 }
 
-// act does what was decided.
+// act does what was decided, not too soon after a failure.
 func (d *Database) act(ctx context.Context, v view, a action) {
-	if err := d.perform(ctx, v, a); err != nil && ctx.Err() == nil {
-		d.log.Warn("database", "action", a.kind.String(), "err", err)
-		d.mu.Lock()
-		d.problem = err
-		d.mu.Unlock()
-		d.pause = min(max(2*d.pause, startMin), startMax)
-		d.notUntil = time.Now().Add(d.pause)
+	if a.kind == wait || a.kind == refuse || a.kind != read && time.Now().Before(d.notUntil) {
+		return
 	}
+	err := d.perform(ctx, v, a)
+	if ctx.Err() != nil {
+		return
+	}
+	if err == nil {
+		d.failure = nil
+		return
+	}
+	d.log.Warn("database", "action", a.kind.String(), "err", err)
+	d.failed(err)
+}
+
+// failed keeps err for Check and holds back the next attempt, each time longer.
+func (d *Database) failed(err error) {
+	d.failure = err
+	d.pause = min(max(2*d.pause, startMin), startMax)
+	d.notUntil = time.Now().Add(d.pause)
 }
 
 func (d *Database) perform(ctx context.Context, v view, a action) error {
-	if a.kind != wait && a.kind != read && time.Now().Before(d.notUntil) {
-		return nil
-	}
 	switch a.kind {
 	case read:
 		d.folder = look(ctx, d.paths)
