@@ -158,7 +158,7 @@ func TestWithoutQuorum(t *testing.T) {
 	must(t, "lab", "kill", "s3")
 	one := visitor(t, ring.Address(1))
 	eventually(t, 20*time.Second, "the one left serves files", func() bool {
-		res, err := one.Get("https://" + Domain + "/static/style.css")
+		res, err := one.Get("https://" + Domain + "/style.css")
 		if err != nil {
 			return false
 		}

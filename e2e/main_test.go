@@ -120,7 +120,7 @@ func get(t *testing.T, c *http.Client, path string) (int, string) {
 // post puts one message on the board; it has to be acknowledged.
 func post(t *testing.T, c *http.Client, text string) {
 	t.Helper()
-	body, err := json.Marshal(map[string]string{"author": "ring", "text": text, "id": text})
+	body, err := json.Marshal(map[string]string{"author": "ring", "text": text, "id": key(text)})
 	if err != nil {
 		t.Fatal(err)
 	}

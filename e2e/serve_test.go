@@ -81,7 +81,7 @@ func TestRedirects(t *testing.T) {
 func TestStaticFiles(t *testing.T) {
 	ensureUp(t)
 	c := visitor(t, ring.Floating())
-	res, err := c.Get("https://" + Domain + "/static/style.css")
+	res, err := c.Get("https://" + Domain + "/style.css")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func TestStaticFiles(t *testing.T) {
 	if got := res.Header.Get("Content-Type"); !strings.HasPrefix(got, "text/css") {
 		t.Errorf("style.css has the type %q", got)
 	}
-	req, err := http.NewRequest(http.MethodGet, "https://"+Domain+"/static/style.css", nil)
+	req, err := http.NewRequest(http.MethodGet, "https://"+Domain+"/style.css", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
