@@ -10,7 +10,6 @@ import (
 	"github.com/prometheus/prometheus/storage"
 
 	"trivet/internal/overview"
-	"trivet/internal/part"
 )
 
 // lookEvery is how often the collector looks for processes that came or went.
@@ -45,7 +44,7 @@ func newCollector(server, dir string, store *Store, dropped func(int)) (*collect
 }
 
 // collect measures the second that ends at now.
-func (c *collector) collect(ctx context.Context, now time.Time, parts map[string]string) overview.Frame {
+func (c *collector) collect(ctx context.Context, now time.Time) overview.Frame {
 	gone := c.look(now)
 	c.fetch(ctx, now)
 	var f overview.Frame
@@ -54,7 +53,7 @@ func (c *collector) collect(ctx context.Context, now time.Time, parts map[string
 		for _, t := range gone {
 			t.close(k)
 		}
-		f = c.measure(k, now, parts)
+		f = c.measure(k, now)
 		c.dropped(k.dropped)
 	})
 	c.last = now
@@ -62,7 +61,7 @@ func (c *collector) collect(ctx context.Context, now time.Time, parts map[string
 }
 
 // measure hands all there is to k and sums it up.
-func (c *collector) measure(k *sink, now time.Time, parts map[string]string) overview.Frame {
+func (c *collector) measure(k *sink, now time.Time) overview.Frame {
 	f := overview.Frame{Point: overview.Point{Time: now.Unix()}}
 	var sum totals
 	for _, t := range c.targets {
@@ -76,13 +75,6 @@ func (c *collector) measure(k *sink, now time.Time, parts map[string]string) ove
 		c.last = now.Add(-time.Second)
 	}
 	f.Processes = c.procs.measure(k, c.gauges, now.Sub(c.last))
-	for _, name := range part.Names {
-		up := 1.0
-		if parts[name] != "" {
-			up = 0
-		}
-		c.gauges.set(k, "trivet_part_healthy", "part", name, up)
-	}
 	return f
 }
 

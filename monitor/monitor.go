@@ -196,8 +196,7 @@ func (m *Monitor) watch(ctx context.Context) error {
 			return nil
 		}
 		now = time.Now().Round(time.Second)
-		s = m.state.Load()
-		f := c.collect(ctx, now, s.Self().Problems)
+		f := c.collect(ctx, now)
 		if now.Unix()%processEvery != 0 {
 			f.Processes = nil
 		}

@@ -170,11 +170,46 @@ func TestEachSeesAllThree(t *testing.T) {
 			t.Errorf("check %s: %v", s.state.Server, err)
 		}
 	}
+	if got := samples(t, tr.servers[0].monitor.store, "trivet_requests_total"); len(got) < 2 || got[len(got)-1] <= got[0] {
+		t.Errorf("stored requests of s1: got %v, want them to grow", got)
+	}
+	if got := samples(t, tr.servers[0].monitor.store, "trivet_host_memory_bytes"); len(got) == 0 {
+		t.Error("nothing of the host was stored")
+	}
 	tr.servers[2].cancel()
 	eventually(t, func() string {
 		now := tr.servers[0].monitor.Now()
 		if now.Servers[2].Reachable || !now.Servers[1].Reachable {
 			return fmt.Sprintf("after s3 ended: %+v", now.Servers)
+		}
+		return ""
+	})
+}
+
+// TestHungProcess has a process that accepts and never answers: the others are
+// measured every second all the same.
+func TestHungProcess(t *testing.T) {
+	tr := newTrio(t)
+	s := tr.servers[0]
+	l, err := net.Listen("unix", filepath.Join(s.releases, "web.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	t.Cleanup(s.load(100))
+	eventually(t, func() string {
+		points := s.monitor.Points(0)["s1"]
+		good := 0
+		for _, p := range points {
+			if p.QPS > 50 && p.QPS < 150 {
+				good++
+			}
+		}
+		if good < 8 {
+			return fmt.Sprintf("only %d good seconds of %+v", good, points)
+		}
+		if first, last := points[0].Time, points[len(points)-1].Time; last-first != int64(len(points)-1) {
+			t.Errorf("%d points from %d to %d: there are gaps", len(points), first, last)
 		}
 		return ""
 	})
