@@ -47,7 +47,7 @@ func (p Paths) withDefaults() Paths {
 		{&p.Data, part.DatabaseDir},
 		{&p.TLS, part.LibDir + "/database-tls"},
 		{&p.Settings, part.LibDir + "/database.cnf"},
-		{&p.Run, part.RunDir + "/database-sst"},
+		{&p.Run, part.LibDir + "/database-sst"}, // not below /run, which is often mounted noexec,
 		{&p.Records, part.RunDir + "/process"},
 		{&p.Log, part.LogDir + "/mariadbd.log"},
 		{&p.Socket, part.SQLSocket},

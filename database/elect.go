@@ -19,11 +19,11 @@ const (
 type ballot struct{ view }
 
 // elect returns the server to propose as the writer, and how long after the
-// writer was lost to propose it; "" if there is nothing to propose. The writer
+// writer was lost to propose it; "" if there is nothing to propose, or nobody to agree. The writer
 // stays as long as it is synced: no fail-back.
 func (b ballot) elect() (writer string, after time.Duration) {
 	cs := b.candidates()
-	if len(cs) == 0 || slices.Contains(cs, b.role.Writer) {
+	if !b.quorum || len(cs) == 0 || slices.Contains(cs, b.role.Writer) {
 		return "", 0
 	}
 	rank := slices.Index(cs, b.self)

@@ -28,28 +28,52 @@ const siteName = "foo"
 type site struct {
 	t         *testing.T
 	authority *identitytest.Authority
+	address   map[string]string // of the tunnels, by server
+	space     string            // network namespace of s2's tunnel; empty: none
 	port      int
 	role      part.DatabaseRole
 	routers   map[string]*Router
 	app       map[string]string // address for the app, by server
 }
 
-var addresses = map[string]string{"s1": "127.0.81.1", "s2": "127.0.81.2"}
-
 func newSite(t *testing.T) *site {
 	t.Helper()
-	s := &site{t: t, authority: identitytest.New(t), routers: map[string]*Router{}, app: map[string]string{}}
+	s := &site{t: t, address: map[string]string{"s1": "127.0.81.1", "s2": "127.0.81.2"}}
+	s.startAll()
+	return s
+}
+
+func (s *site) startAll() {
+	s.t.Helper()
+	s.authority, s.routers, s.app = identitytest.New(s.t), map[string]*Router{}, map[string]string{}
 	for _, name := range []string{"s1", "s2"} {
 		s.start(name)
 	}
-	return s
+}
+
+// tunnel listens on the server's address, in its namespace if it has one.
+func (s *site) tunnel(name string) net.Listener {
+	s.t.Helper()
+	address := net.JoinHostPort(s.address[name], strconv.Itoa(s.port))
+	if name != "s2" || s.space == "" {
+		return listen(s.t, "tcp", address)
+	}
+	var l net.Listener
+	err := inNamespace(s.space, func() (err error) {
+		l, err = net.Listen("tcp", address)
+		return err
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return l
 }
 
 func (s *site) start(name string) {
 	s.t.Helper()
 	socket := filepath.Join(s.t.TempDir(), "db.sock")
 	scripted(s.t, name, socket)
-	tunnel := listen(s.t, "tcp", net.JoinHostPort(addresses[name], strconv.Itoa(s.port)))
+	tunnel := s.tunnel(name)
 	s.port = tunnel.Addr().(*net.TCPAddr).Port
 	sql := listen(s.t, "tcp", "127.0.0.1:0")
 	s.app[name] = sql.Addr().String()
@@ -114,7 +138,7 @@ func (s *site) tell(names ...string) {
 	for _, name := range names {
 		state := part.State{
 			Server: name, Database: s.role, Bundle: s.authority.Bundle, Identity: s.authority.Issue(s.t, siteName, name, part.Router),
-			Members: []part.Member{{Name: "s1", Address: addresses["s1"]}, {Name: "s2", Address: addresses["s2"]}},
+			Members: []part.Member{{Name: "s1", Address: s.address["s1"]}, {Name: "s2", Address: s.address["s2"]}},
 		}
 		if err := s.routers[name].Apply(s.t.Context(), state); err != nil {
 			s.t.Fatal(err)
@@ -328,7 +352,7 @@ func (s *site) call(t *testing.T, id part.KeyPair, server string, epoch int64) e
 	}
 	config := mtls.Client(source, server, part.Router)
 	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil }
-	c, err := tls.Dial("tcp", net.JoinHostPort(addresses[server], strconv.Itoa(s.port)), config)
+	c, err := tls.Dial("tcp", net.JoinHostPort(s.address[server], strconv.Itoa(s.port)), config)
 	if err != nil {
 		return err
 	}
