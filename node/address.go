@@ -35,7 +35,6 @@ type address struct {
 // agreement is what address needs of the cluster.
 type agreement interface {
 	Quorum() bool
-	LeaseValid() bool
 	Acquire(ctx context.Context, key string, data []byte) (bool, error)
 	Delete(ctx context.Context, key string) error
 	ResignLeader(ctx context.Context) error
@@ -81,23 +80,79 @@ func (a *address) locate(ctx context.Context, s part.State) bool {
 	return true
 }
 
+// view is what a step is decided from.
+type view struct {
+	quorum bool
+	other  bool          // the cluster names another server as the holder
+	held   bool          // the address is on this server's link
+	sick   bool          // this server's balancer cannot serve
+	lost   time.Duration // how long there has been no quorum
+}
+
+// action is what a step does about the address.
+type action string
+
+const (
+	stay    action = "stay"    // leave it where it is
+	probe   action = "probe"   // ask on the wire whether anybody has it
+	drop    action = "drop"    // take it off this server
+	giveUp  action = "give up" // take it off, and let another be named
+	acquire action = "acquire" // ask the cluster for it
+)
+
+func decide(v view) action {
+	switch {
+	case !v.quorum && (v.held || v.sick || v.lost < addressPatience):
+		return stay
+	case !v.quorum:
+		return probe
+	case v.other:
+		return drop
+	case v.sick:
+		return giveUp
+	}
+	return acquire
+}
+
 func (a *address) step(ctx context.Context, s part.State) error {
-	a.watchHealth()
-	if !a.cluster.Quorum() {
-		return a.withoutQuorum(ctx)
-	}
-	a.lost, a.silent = time.Time{}, 0
-	if s.AddressHolder != "" && s.AddressHolder != a.server {
-		return a.current.Release(ctx)
-	}
-	if a.sick() {
-		return a.giveUp(ctx, s)
-	}
-	held, err := a.cluster.Acquire(ctx, keyAddress, []byte(a.server))
+	v, err := a.look(s)
 	if err != nil {
 		return err
 	}
-	if !held {
+	switch decide(v) {
+	case probe:
+		return a.probe(ctx)
+	case drop:
+		return a.current.Release(ctx)
+	case giveUp:
+		return a.giveUp(ctx, s)
+	case acquire:
+		return a.acquire(ctx)
+	}
+	return nil
+}
+
+func (a *address) look(s part.State) (view, error) {
+	a.watchHealth()
+	held, err := a.current.Held()
+	v := view{quorum: a.cluster.Quorum(), held: held, sick: a.sick(), other: s.AddressHolder != "" && s.AddressHolder != a.server}
+	switch {
+	case v.quorum:
+		a.lost, a.silent = time.Time{}, 0
+	case a.lost.IsZero():
+		a.lost = time.Now()
+	default:
+		v.lost = time.Since(a.lost)
+	}
+	return v, err
+}
+
+func (a *address) acquire(ctx context.Context) error {
+	mine, err := a.cluster.Acquire(ctx, keyAddress, []byte(a.server))
+	if err != nil {
+		return err
+	}
+	if !mine {
 		return a.current.Release(ctx)
 	}
 	return a.hold(ctx)
@@ -146,16 +201,8 @@ func (a *address) giveUp(ctx context.Context, s part.State) error {
 	return a.current.Release(ctx)
 }
 
-// withoutQuorum keeps the address where it is. If nobody has it (its holder
-// died with the quorum), this server takes it after a while.
-func (a *address) withoutQuorum(ctx context.Context) error {
-	if a.lost.IsZero() {
-		a.lost = time.Now()
-	}
-	held, err := a.current.Held()
-	if err != nil || held || time.Since(a.lost) < addressPatience || a.sick() {
-		return err
-	}
+// probe takes the address if nobody on the wire has it: its holder died with the quorum.
+func (a *address) probe(ctx context.Context) error {
 	taken, _, err := a.current.Probe(ctx)
 	if err != nil {
 		return err

@@ -14,14 +14,19 @@ type Backoff struct {
 	next     time.Duration
 }
 
-// Wait sleeps for the next interval, or until ctx ends, and returns ctx's error.
-func (b *Backoff) Wait(ctx context.Context) error {
+// Next returns the next interval, for a caller that waits for other things too.
+func (b *Backoff) Next() time.Duration {
 	if b.next == 0 {
 		b.next = b.Min
 	}
 	d := b.next - time.Duration(rand.Int64N(int64(b.next)/4+1))
 	b.next = min(2*b.next, b.Max)
-	t := time.NewTimer(d)
+	return d
+}
+
+// Wait sleeps for the next interval, or until ctx ends, and returns ctx's error.
+func (b *Backoff) Wait(ctx context.Context) error {
+	t := time.NewTimer(b.Next())
 	defer t.Stop()
 	select {
 	case <-t.C:
