@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -327,8 +328,11 @@ func three(t testing.TB) ([]*proc, *ca) {
 		procs = append(procs, p)
 		t.Cleanup(p.kill)
 		t.Cleanup(func() {
+			log, _ := os.ReadFile(conf.Dir + ".log")
+			if bytes.Contains(log, []byte("DATA RACE")) || bytes.Contains(log, []byte("panic:")) {
+				t.Errorf("%s raced or panicked", conf.Name)
+			}
 			if t.Failed() {
-				log, _ := os.ReadFile(conf.Dir + ".log")
 				t.Logf("log of %s:\n%s", conf.Name, log)
 			}
 		})
