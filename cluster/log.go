@@ -16,6 +16,16 @@ const (
 	logKinds = 50          // messages in one such time; the rest is dropped
 )
 
+// noise is what etcd says at every start of a member that is set up as ours is.
+var noise = map[string]bool{
+	"Running http and grpc server on single port. This is not recommended for production.":             true, // there is no client port
+	"simple token is not cryptographically signed":                                                     true, // nobody signs in
+	"unable to set a member local address due to lack of suitable local addresses":                     true, // on loopback
+	"Failed to detect schema version":                                                                  true, // of an empty store, until its first snapshot
+	"failed to update storage version":                                                                 true,
+	"Failed to detect storage schema version. Please wait till wal snapshot before upgrading cluster.": true,
+}
+
 // newLogger passes etcd's warnings and errors to log, bounded, and drops the rest.
 func newLogger(log *slog.Logger) *zap.Logger {
 	return zap.New(&core{log: log, seen: &seen{}}, zap.AddStacktrace(zapcore.InvalidLevel))
@@ -32,7 +42,7 @@ func (c *core) Enabled(l zapcore.Level) bool { return l >= zapcore.WarnLevel }
 func (c *core) With([]zapcore.Field) zapcore.Core { return c }
 
 func (c *core) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	if c.Enabled(e.Level) && (e.Level > zapcore.ErrorLevel || c.seen.first(e.Message, e.Time)) {
+	if c.Enabled(e.Level) && !noise[e.Message] && (e.Level > zapcore.ErrorLevel || c.seen.first(e.Message, e.Time)) {
 		return ce.AddCore(e, c)
 	}
 	return ce
