@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"trivet/database/sst"
@@ -178,9 +179,11 @@ func (d *Database) folders(uid, gid int) error {
 			return err
 		}
 	}
-	script := fmt.Sprintf("#!/bin/sh\nexec %s sst --tls %s \"$@\"\n", d.cfg.Executable, p.TLS)
+	script := fmt.Sprintf("#!/bin/sh\nexec %s sst --tls %s \"$@\"\n", shellQuote(d.cfg.Executable), shellQuote(p.TLS))
 	return writeIfChanged(filepath.Join(p.Run, "wsrep_sst_trivet"), []byte(script), 0o755)
 }
+
+func shellQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
 // makeFolder makes a folder, or gives an existing one that mode and owner; uid -1 leaves those alone.
 func makeFolder(path string, mode os.FileMode, uid, gid int) error {

@@ -53,7 +53,7 @@ type action struct {
 }
 
 const (
-	lonelyLimit = 15 * time.Second
+	lonelyLimit = 8 * time.Second
 	queueLimit  = 8 * time.Second
 	apartLimit  = 3 * time.Second
 )

@@ -13,6 +13,7 @@ import (
 
 	"trivet/database/sst"
 	"trivet/internal/part"
+	"trivet/internal/process"
 )
 
 // TestGroup is a database's life on three servers: from nothing to three
@@ -34,6 +35,7 @@ func TestGroup(t *testing.T) {
 	l.killWriter()
 	l.cutWriter()
 	l.fullCopy()
+	l.killTwo()
 	l.newSupervisor()
 	l.restartAll()
 }
@@ -122,14 +124,38 @@ func (l *lab) writer() string {
 func (l *lab) killWriter() {
 	l.t.Helper()
 	old := l.writer()
-	p := l.server(old).db.process
-	if err := p.Signal(syscall.SIGKILL); err != nil {
-		l.t.Fatal(err)
-	}
+	l.server(old).kill()
 	agreed, written := l.next(old, "two")
 	l.t.Logf("MEASURE kill -9 of the writer's mariadbd: new writer agreed %v, first write %v", agreed, written)
 	l.t.Logf("MEASURE rejoin after that: %v", written+l.until("rejoin", 30*time.Second, l.synced("s1", "s2", "s3")))
 	l.reads("one", "two")
+}
+
+func (s *server) mariadbd() *process.Process {
+	s.db.mu.Lock()
+	defer s.db.mu.Unlock()
+	return s.db.process
+}
+
+func (s *server) kill() {
+	s.lab.t.Helper()
+	if err := s.mariadbd().Signal(syscall.SIGKILL); err != nil {
+		s.lab.t.Fatal(err)
+	}
+}
+
+// killTwo leaves the writer without a majority: it goes on alone when the two
+// others are known to be dead, and they join it.
+func (l *lab) killTwo() {
+	l.t.Helper()
+	for _, s := range l.servers {
+		if s.name != l.writer() {
+			s.kill()
+		}
+	}
+	l.until("loss of the group", 5*time.Second, func() bool { return !l.synced(l.role.Writer)() })
+	l.t.Logf("MEASURE two of three killed: all synced again %v", l.until("rescue", 60*time.Second, l.synced("s1", "s2", "s3")))
+	l.reads("one", "two", "three")
 }
 
 func (l *lab) cutWriter() {
@@ -148,11 +174,11 @@ func (l *lab) cutWriter() {
 func (l *lab) newSupervisor() {
 	l.t.Helper()
 	s := l.server("s2")
-	pid := s.db.process.PID()
+	pid := s.mariadbd().PID()
 	s.leave()
 	s.start()
 	l.until("adopted", 5*time.Second, func() bool { return s.db.Check(l.t.Context()) == nil && l.synced("s2")() })
-	if got := s.db.process.PID(); got != pid {
+	if got := s.mariadbd().PID(); got != pid {
 		l.t.Errorf("mariadbd's pid after adoption: got %d, want %d", got, pid)
 	}
 }

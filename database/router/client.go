@@ -66,19 +66,15 @@ func (r *Router) place(ctx context.Context) bool {
 }
 
 // reach connects to the writer of the moment, again and again until ctx ends.
-// The context that it returns ends with that writer's epoch.
-func (r *Router) reach(ctx context.Context) (net.Conn, context.Context, error) {
+// The channel that it returns is closed when that writer's epoch ends.
+func (r *Router) reach(ctx context.Context) (net.Conn, <-chan struct{}, error) {
 	last := errors.New("no server is agreed to take them")
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
 		t, life, err := r.targets.wait(ctx, func(t target) bool { return t.writer != "" })
 		if err != nil {
 			return nil, nil, last
 		}
-		try, cancel := context.WithTimeout(ctx, attempt)
-		stop := context.AfterFunc(life, cancel) // do not wait for a former writer
-		c, err := r.dial(try, t)
-		stop()
-		cancel()
+		c, err := r.try(ctx, life, t)
 		if err == nil {
 			return c, life, nil
 		}
@@ -87,6 +83,20 @@ func (r *Router) reach(ctx context.Context) (net.Conn, context.Context, error) {
 			return nil, nil, last
 		}
 	}
+}
+
+// try dials t once. It does not wait for a former writer.
+func (r *Router) try(ctx context.Context, life <-chan struct{}, t target) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, attempt)
+	defer cancel()
+	go func() {
+		select {
+		case <-life:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return r.dial(ctx, t)
 }
 
 func (r *Router) dial(ctx context.Context, t target) (net.Conn, error) {

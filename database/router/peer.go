@@ -39,7 +39,7 @@ func watch(c *net.TCPConn) {
 
 // admit verifies who calls and for which epoch, and connects to mariadbd. If
 // the caller knows a newer epoch than this server, it waits to hear of it.
-func (r *Router) admit(ctx context.Context, c *tls.Conn) (net.Conn, context.Context, error) {
+func (r *Router) admit(ctx context.Context, c *tls.Conn) (net.Conn, <-chan struct{}, error) {
 	ctx, cancel := context.WithTimeout(ctx, shakeTimeout)
 	defer cancel()
 	if err := c.HandshakeContext(ctx); err != nil {

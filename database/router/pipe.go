@@ -13,17 +13,22 @@ var chunks = sync.Pool{New: func() any { return new([chunk]byte) }}
 
 // pipe carries bytes both ways until either end closes or fails, ctx ends or
 // life does; then it closes both.
-func pipe(ctx, life context.Context, a, b net.Conn) {
-	shut := func() {
-		_ = hard(a).Close()
-		_ = hard(b).Close()
+func pipe(ctx context.Context, life <-chan struct{}, a, b net.Conn) {
+	ended := make(chan struct{}, 2)
+	go func() { carry(a, b); ended <- struct{}{} }()
+	go func() { carry(b, a); ended <- struct{}{} }()
+	left := 2
+	select {
+	case <-ctx.Done():
+	case <-life:
+	case <-ended:
+		left--
 	}
-	defer context.AfterFunc(ctx, shut)()
-	defer context.AfterFunc(life, shut)()
-	var both sync.WaitGroup
-	both.Go(func() { carry(a, b); shut() })
-	both.Go(func() { carry(b, a); shut() })
-	both.Wait()
+	_ = hard(a).Close()
+	_ = hard(b).Close()
+	for ; left > 0; left-- {
+		<-ended
+	}
 }
 
 // hard is the connection under a TLS one: closing that first would wait for a

@@ -73,11 +73,10 @@ func New(cfg Config) *Router {
 		cfg.TunnelPort = part.PortTunnel
 	}
 	r := &Router{
-		cfg: cfg, log: cfg.Log, meters: newMeters(cfg.Metrics),
+		cfg: cfg, log: cfg.Log, meters: newMeters(cfg.Metrics), targets: targets{life: make(chan struct{})},
 		piped: make(chan struct{}, maxPiped), waiting: make(chan struct{}, maxWaiting), tunnelled: make(chan struct{}, maxTunnel),
 	}
 	r.accept = mtls.Server(&r.source, part.Router)
-	r.targets.init()
 	return r
 }
 

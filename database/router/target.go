@@ -13,17 +13,14 @@ type target struct {
 	local   bool // the writer is this server
 }
 
-// targets holds the current target. Whoever uses it gets a context that ends
-// with it.
+// targets holds the current target. Whoever uses it gets a channel that is
+// closed when another takes its place.
 type targets struct {
 	mu      sync.Mutex
 	known   bool
 	current target
-	ctx     context.Context //nolint:containedctx // the lifetime of current, not of a call
-	end     context.CancelFunc
+	life    chan struct{}
 }
-
-func (ts *targets) init() { ts.ctx, ts.end = context.WithCancel(context.Background()) }
 
 // set makes t current and ends the former, unless they are the same.
 func (ts *targets) set(t target) (old target, changed bool) {
@@ -33,28 +30,27 @@ func (ts *targets) set(t target) (old target, changed bool) {
 	if ts.known && t == old {
 		return old, false
 	}
-	ts.end()
-	ts.current, ts.known = t, true
-	ts.init()
+	close(ts.life)
+	ts.current, ts.known, ts.life = t, true, make(chan struct{})
 	return old, true
 }
 
 // now returns the current target, its lifetime, and whether there was a state.
-func (ts *targets) now() (target, context.Context, bool) {
+func (ts *targets) now() (target, <-chan struct{}, bool) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	return ts.current, ts.ctx, ts.known
+	return ts.current, ts.life, ts.known
 }
 
 // wait returns the first target that accept takes, or ctx's error.
-func (ts *targets) wait(ctx context.Context, accept func(target) bool) (target, context.Context, error) {
+func (ts *targets) wait(ctx context.Context, accept func(target) bool) (target, <-chan struct{}, error) {
 	for {
 		t, life, known := ts.now()
 		if known && accept(t) {
 			return t, life, nil
 		}
 		select {
-		case <-life.Done():
+		case <-life:
 		case <-ctx.Done():
 			return t, life, ctx.Err()
 		}

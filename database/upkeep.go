@@ -3,10 +3,56 @@ package database
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
+
+	"trivet/internal/part"
 )
+
+// keep is the upkeep of a synced node: renewed identity, the app's account.
+func (d *Database) keep(ctx context.Context, v view) {
+	if err := errors.Join(d.reload(ctx), d.ensure(ctx, v)); err != nil && ctx.Err() == nil {
+		d.log.Warn("upkeep of the database", "err", err)
+	}
+}
+
+// reload lets mariadbd read a renewed identity.
+func (d *Database) reload(ctx context.Context) error {
+	d.mu.Lock()
+	renewed := d.renewed
+	d.mu.Unlock()
+	if !renewed {
+		return nil
+	}
+	if err := d.exec(ctx, "SET GLOBAL wsrep_provider_options='socket.ssl_reload=1'"); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	d.renewed = false
+	d.mu.Unlock()
+	d.log.Info("database reads its renewed identity")
+	return nil
+}
+
+// ensure makes the app's account, on the writer, when it is new or changed.
+func (d *Database) ensure(ctx context.Context, v view) error {
+	d.mu.Lock()
+	s := d.state
+	d.mu.Unlock()
+	a := account{s.Site.Database.Name, s.Site.Database.User, s.Secrets[part.SecretAppDatabase]}
+	if v.role.Writer != v.self || a == d.ensured {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if err := a.ensure(ctx, d.db, d.paths.Socket); err != nil {
+		return err
+	}
+	d.ensured = a
+	return nil
+}
 
 // rights are what an app needs on its own database, migrations included.
 const rights = "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, INDEX, REFERENCES, CREATE TEMPORARY TABLES, " +
