@@ -57,6 +57,30 @@ func TestRulesKeepTheirStanding(t *testing.T) {
 	}
 }
 
+func TestStandingSurvivesRestart(t *testing.T) {
+	dir := t.TempDir()
+	alerts := []site.Alert{{Name: "busy", Above: 100}, {Name: "flood", Above: 1000}}
+	before := &Monitor{cfg: Config{SeriesDir: dir}, rules: rules(nil, alerts)}
+	before.step(7, notice{Value: 500})
+	if err := before.save(); err != nil {
+		t.Fatal(err)
+	}
+	after := &Monitor{cfg: Config{SeriesDir: dir}, rules: rules(nil, alerts)}
+	if err := after.recall(); err != nil {
+		t.Fatal(err)
+	}
+	got := []string{after.rules[0].state, after.rules[1].state, fmt.Sprint(after.rules[0].since)}
+	if diff := cmp.Diff([]string{overview.AlertFiring, overview.AlertOK, "7"}, got); diff != "" {
+		t.Errorf("after the restart (-want +got):\n%s", diff)
+	}
+	if sent := after.step(8, notice{Value: 500}); len(sent) > 0 {
+		t.Errorf("sent twice: %+v", sent)
+	}
+	if sent := after.step(9, notice{Value: 5}); len(sent) != 1 || sent[0].Status != statusResolved {
+		t.Errorf("its end: got %+v, want it resolved", sent)
+	}
+}
+
 func TestOneSends(t *testing.T) {
 	for _, test := range []struct {
 		name, holder string

@@ -184,6 +184,9 @@ func (m *Monitor) watch(ctx context.Context) error {
 	if err != nil {
 		return nil
 	}
+	if err := m.recall(); err != nil {
+		m.cfg.Log.Warn("forget what fired", "err", err)
+	}
 	c, err := newCollector(s.Server, m.cfg.MetricsDir, m.store, func(n int) {
 		m.dropped.WithLabelValues().Add(float64(n))
 	})
@@ -271,7 +274,13 @@ func (m *Monitor) alert(t int64) {
 	if len(n.Servers) == 0 {
 		return
 	}
-	for _, n := range m.step(t, n) {
+	changed := m.step(t, n)
+	if len(changed) > 0 {
+		if err := m.save(); err != nil {
+			m.cfg.Log.Warn("save standing of alerts", "err", err)
+		}
+	}
+	for _, n := range changed {
 		m.note(time.Unix(t, 0), n.event().Text)
 		if n.url != "" && sends(s) {
 			m.webhook.post(n)
