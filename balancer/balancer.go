@@ -43,6 +43,7 @@ type Config struct {
 
 const (
 	drainGrace    = 20 * time.Second
+	patience      = 3 * time.Second // how long a request waits while no web server can take it
 	headerBytes   = 64 << 10
 	headerTimeout = 10 * time.Second
 	idleTimeout   = 75 * time.Second
@@ -120,6 +121,7 @@ func (b *Balancer) use(v *view) {
 		Retries:     v.site.Balancer.Retries,
 		RetryStatus: true,
 		Timeout:     v.site.Balancer.Timeout.Std(),
+		Patience:    patience,
 	})
 	b.once.Do(func() { close(b.ready) })
 	select {

@@ -22,7 +22,15 @@ type Settings struct {
 	// SkipRefused takes a target that cannot be connected to out of the choice
 	// for that long; zero: not at all.
 	SkipRefused time.Duration
+	// Patience is how long a request that may still be sent waits for a target
+	// when none can be chosen, rather than fail; zero: not at all.
+	Patience time.Duration
 }
+
+const (
+	waitersLimit = 2048                  // requests that wait for a target in one pool; one more fails at once
+	waitStep     = 20 * time.Millisecond // between two looks for a target
+)
 
 // Pool spreads requests over targets: the one with the fewest in flight among
 // the best, at random among equals. It is an http.RoundTripper, safe for
@@ -30,6 +38,7 @@ type Settings struct {
 type Pool struct {
 	settings atomic.Pointer[Settings]
 	suspect  func(*Target)
+	waiters  atomic.Int64
 }
 
 // NewPool returns an empty pool. It calls suspect, which must not block, when
@@ -76,9 +85,12 @@ func (p *Pool) RoundTrip(r *http.Request) (*http.Response, error) {
 	for {
 		target := t.next()
 		if target == nil {
+			if t.wait() {
+				continue
+			}
 			return t.giveUp()
 		}
-		x.Server, x.Retries = target.name, len(t.tried)-1
+		x.Server, x.Retries = target.name, t.count-1
 		resp, fail := target.try(t)
 		if t.settled(resp, fail) {
 			return resp, t.err
@@ -95,6 +107,8 @@ type tries struct {
 	body     *followed // nil: none
 
 	tried   []*Target
+	count   int            // tries in all
+	limit   time.Time      // of waiting; zero: has not waited
 	again   int            // times that it was sent again
 	renewed bool           // whether a target may get it a second time
 	kept    *http.Response // 502, 503 or 504 that counts if nothing better comes
@@ -111,8 +125,36 @@ func (t *tries) next() *Target {
 	}
 	if target != nil {
 		t.tried = append(t.tried, target)
+		t.count++
 	}
 	return target
+}
+
+// wait waits for a target to become usable. It is false when there is an
+// answer to give already, when too many wait, or when patience has ended.
+func (t *tries) wait() bool {
+	if t.kept != nil || t.settings.Patience == 0 || t.pool.waiters.Load() >= waitersLimit {
+		return false
+	}
+	if t.limit.IsZero() {
+		t.limit = time.Now().Add(t.settings.Patience)
+	}
+	t.pool.waiters.Add(1)
+	defer t.pool.waiters.Add(-1)
+	tick := time.NewTicker(waitStep)
+	defer tick.Stop()
+	for time.Now().Before(t.limit) {
+		select {
+		case <-t.request.Context().Done():
+			return false
+		case <-tick.C:
+		}
+		if t.settings = t.pool.settings.Load(); choose(t.settings.Targets, nil) != nil {
+			t.tried = nil
+			return true
+		}
+	}
+	return false
 }
 
 // settled says whether the outcome of a try is the request's answer. If so,

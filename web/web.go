@@ -41,6 +41,7 @@ type Config struct {
 
 const (
 	drainGrace  = 20 * time.Second
+	patience    = 2 * time.Second  // how long a request waits while no instance can take it
 	headerBytes = 80 << 10         // more than the balancer's, which adds to it
 	idleTimeout = 2 * time.Minute  // longer than the balancer keeps a connection
 	headTimeout = 10 * time.Second // for a balancer to send a request's head
@@ -102,6 +103,7 @@ func (w *Web) Apply(ctx context.Context, s part.State) error {
 		Retries:     appRetries,
 		Timeout:     s.Site.Balancer.Timeout.Std(),
 		SkipRefused: appRefused,
+		Patience:    patience,
 	})
 	w.now.Store(&view{site: s.Site, server: s.Server, files: files, hasApp: s.Site.App.Source != ""})
 	w.once.Do(func() { close(w.ready) })

@@ -42,7 +42,7 @@ func apiSelection(r *http.Request) (selection, error) {
 	if limit > 0 {
 		sel.limit = int(limit)
 	}
-	sel.after = after
+	sel.after, sel.forward = after, r.Form.Has("after")
 	return sel, nil
 }
 

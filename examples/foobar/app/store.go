@@ -97,10 +97,11 @@ func (s *store) find(ctx context.Context, id string) (message, error) {
 
 // selection says which messages list returns.
 type selection struct {
-	query  string // part of the author or text; empty: all
-	after  int64  // those with a greater Seq, oldest first; 0: the newest first
-	before int64  // those with a smaller Seq; 0: all
-	limit  int
+	query   string // part of the author or text; empty: all
+	after   int64  // those with a greater Seq
+	forward bool   // the oldest first; otherwise the newest
+	before  int64  // those with a smaller Seq; 0: all
+	limit   int
 }
 
 func (s *store) list(ctx context.Context, sel selection) (list []message, err error) {
@@ -146,7 +147,7 @@ func (sel selection) sql() (string, []any) {
 		args = append(args, values...)
 	}
 	order := "DESC"
-	if sel.after > 0 {
+	if sel.forward {
 		order = "ASC"
 		add("id > ?", sel.after)
 	}
