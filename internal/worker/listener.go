@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"golang.org/x/sys/unix"
+
 	"trivet/internal/process"
 )
 
@@ -47,6 +49,37 @@ func (l Listener) open(ctx context.Context, owner string) (*os.File, error) {
 	default:
 		return nil, fmt.Errorf("listen for %s: network %s is not known", l.Name, l.Network)
 	}
+}
+
+// socket is a listening socket that node keeps but does not serve: a bare
+// descriptor, for Go's poller would wake node at every connection to an os.File.
+type socket struct {
+	name string
+	fd   int
+}
+
+// keep turns f into a socket, and closes f. It leaves the socket's mode alone,
+// which a running worker shares (os.File.Fd would make it blocking).
+func keep(f process.File) (socket, error) {
+	defer func() { _ = f.File.Close() }()
+	c, err := f.File.SyscallConn()
+	if err != nil {
+		return socket{}, err
+	}
+	s := socket{name: f.Name}
+	if e := c.Control(func(fd uintptr) { s.fd, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 3) }); e != nil {
+		err = e
+	}
+	return s, err
+}
+
+// lend returns s as a file to start a process with; the caller closes it.
+func (s socket) lend() (process.File, error) {
+	fd, err := unix.FcntlInt(uintptr(s.fd), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return process.File{}, fmt.Errorf("lend listener %s: %w", s.name, err)
+	}
+	return process.File{Name: s.name, File: os.NewFile(uintptr(fd), s.name)}, nil
 }
 
 // own gives the socket at path to a user, and to a group if one is named.

@@ -43,8 +43,8 @@ type Config struct {
 // Worker is node's half: it keeps one process of the worker running and up to date.
 type Worker struct {
 	cfg     Config
-	silence time.Duration  // after which the process is ended
-	files   []process.File // the listening sockets, held for as long as node lives; only supervise uses them
+	silence time.Duration // after which the process is ended
+	sockets []socket      // held for as long as node lives; only supervise uses them
 	applied chan appliedMessage
 
 	push sync.Mutex // held while a state is written, so that states arrive in their order
@@ -241,61 +241,93 @@ func (w *Worker) record() string { return "worker-" + w.cfg.Name }
 // that does not give them could not be restarted without refusing connections
 // and holds the ports that another needs, so it is ended.
 func (w *Worker) takeBack(ctx context.Context, p *process.Process) error {
-	if len(w.files) == 0 {
+	if len(w.sockets) == 0 {
 		files, err := p.Files()
+		if err == nil {
+			err = w.hold(files)
+		}
 		if err != nil {
 			return errors.Join(err, p.Stop(ctx, syscall.SIGTERM, takeBackGrace))
 		}
-		w.files = listenersOf(files)
 	}
 	w.cfg.Log.Info("adopted worker", "worker", w.cfg.Name, "pid", p.PID())
 	return nil
 }
 
-// listenersOf keeps the listeners and closes the access log, which each process gets anew.
-func listenersOf(files []process.File) []process.File {
-	var out []process.File
-	for _, f := range files {
-		if f.Name == accessLog {
-			_ = f.File.Close()
-			continue
-		}
-		out = append(out, f)
-	}
-	return out
-}
-
 // bind opens the listeners, once in node's life.
 func (w *Worker) bind(ctx context.Context) error {
-	if len(w.files) > 0 {
+	if len(w.sockets) > 0 {
 		return nil
 	}
 	var files []process.File
 	for _, l := range w.cfg.Listeners {
 		f, err := l.open(ctx, w.cfg.User)
 		if err != nil {
-			for _, f := range files {
-				_ = f.File.Close()
-			}
+			closeAll(files)
 			return err
 		}
 		files = append(files, process.File{Name: l.Name, File: f})
 	}
-	w.files = files
+	return w.hold(files)
+}
+
+// hold keeps the listeners among files, and closes the access log, which each process gets anew.
+func (w *Worker) hold(files []process.File) error {
+	var sockets []socket
+	for i, f := range files {
+		if f.Name == accessLog {
+			_ = f.File.Close()
+			continue
+		}
+		s, err := keep(f)
+		if err != nil {
+			closeAll(files[i:])
+			for _, s := range sockets {
+				_ = syscall.Close(s.fd)
+			}
+			return fmt.Errorf("keep listener %s: %w", f.Name, err)
+		}
+		sockets = append(sockets, s)
+	}
+	w.sockets = sockets
 	return nil
 }
 
-func (w *Worker) start() (*process.Process, error) {
-	files := w.files
-	if w.cfg.Access {
-		path := filepath.Join(w.cfg.LogDir, "access-"+w.cfg.Name+".log")
-		f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
-		if err != nil {
-			return nil, fmt.Errorf("open access log: %w", err)
-		}
-		defer func() { _ = f.Close() }()
-		files = append(files[:len(files):len(files)], process.File{Name: accessLog, File: f})
+func closeAll(files []process.File) {
+	for _, f := range files {
+		_ = f.File.Close()
 	}
+}
+
+// files are what the process is started with; the caller closes them.
+func (w *Worker) files() ([]process.File, error) {
+	var files []process.File
+	for _, s := range w.sockets {
+		f, err := s.lend()
+		if err != nil {
+			closeAll(files)
+			return nil, err
+		}
+		files = append(files, f)
+	}
+	if !w.cfg.Access {
+		return files, nil
+	}
+	path := filepath.Join(w.cfg.LogDir, "access-"+w.cfg.Name+".log")
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
+	if err != nil {
+		closeAll(files)
+		return nil, fmt.Errorf("open access log: %w", err)
+	}
+	return append(files, process.File{Name: accessLog, File: f}), nil
+}
+
+func (w *Worker) start() (*process.Process, error) {
+	files, err := w.files()
+	if err != nil {
+		return nil, err
+	}
+	defer closeAll(files)
 	var names []string
 	for _, f := range files {
 		names = append(names, f.Name)

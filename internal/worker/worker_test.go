@@ -205,8 +205,8 @@ func (r *rig) node(change ...func(*Worker)) (*Worker, func()) {
 		if err := <-done; err != nil {
 			r.t.Errorf("Run = %v, want nil", err)
 		}
-		for _, f := range w.files {
-			_ = f.File.Close() // as the end of node's process would
+		for _, s := range w.sockets {
+			_ = syscall.Close(s.fd) // as the end of node's process would
 		}
 	})
 	r.t.Cleanup(end)
@@ -446,6 +446,51 @@ func TestNextNodeAdopts(t *testing.T) {
 			t.Errorf("files of the process = %s, want %s", got, want)
 		}
 		end()
+	}
+}
+
+// Node keeps the sockets without being woken by every connection to them.
+func TestKeptSocketsWakeNobody(t *testing.T) {
+	r := newRig(t, "probe")
+	first, end := r.node()
+	r.mustApply(first, 1)
+	unwatched(t, first.sockets)
+	end()
+	next, _ := r.node()
+	r.mustApply(next, 2)
+	unwatched(t, next.sockets)
+}
+
+// unwatched looks for the sockets among what this process's epoll descriptors watch (proc(5), fdinfo).
+func unwatched(t *testing.T, sockets []socket) {
+	t.Helper()
+	if len(sockets) != 1 {
+		t.Fatalf("%d sockets are kept, want 1", len(sockets))
+	}
+	var st syscall.Stat_t
+	if err := syscall.Fstat(sockets[0].fd, &st); err != nil {
+		t.Fatal(err)
+	}
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	polls := 0
+	for _, fd := range fds {
+		if what, _ := os.Readlink("/proc/self/fd/" + fd.Name()); what != "anon_inode:[eventpoll]" {
+			continue
+		}
+		info, err := os.ReadFile("/proc/self/fdinfo/" + fd.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		polls++
+		if strings.Contains(string(info), fmt.Sprintf("ino:%x ", st.Ino)) {
+			t.Errorf("epoll watches the kept socket:\n%s", info)
+		}
+	}
+	if polls == 0 {
+		t.Fatal("no epoll descriptor was found: the test would prove nothing")
 	}
 }
 
