@@ -35,7 +35,7 @@ var edges = map[string][]string{
 	"database/router": {"internal/metric", "internal/mtls", "internal/part"},
 	"database/sst":    {"internal/mtls", "internal/part"},
 	"firewall":        {"internal/metric", "internal/part", "site"},
-	"monitor":         {"internal/metric", "internal/mtls", "internal/overview", "internal/part", "internal/process", "site"},
+	"monitor":         {"internal/atomicfile", "internal/metric", "internal/mtls", "internal/overview", "internal/part", "internal/process", "site"},
 	"web":             {"internal/metric", "internal/mtls", "internal/part", "proxy", "site"},
 
 	"internal/floating": {"internal/link"},
@@ -48,6 +48,7 @@ var edges = map[string][]string{
 
 	// Only tests import these.
 	"database/identitytest": {"internal/mtls", "internal/part"},
+	"e2e/load":              {"e2e"},
 	"proxy/proxytest":       {"internal/mtls", "internal/part"},
 }
 
