@@ -23,8 +23,8 @@ type Load struct {
 	Tag    string // marks this load's posts
 
 	mu     sync.Mutex
-	Gets   int      // answered with 200
-	Failed []string // GETs that were not, with the reason
+	Gets   int // answered with 200
+	Failed []Failure
 	Acked  []string // texts of acknowledged posts
 	Lost   []string // posts that were not acknowledged, with the reason
 	acks   []time.Time
@@ -58,7 +58,16 @@ func (l *Load) Run(ctx context.Context) {
 	}
 }
 
+// Failure is a GET that was not answered with 200.
+type Failure struct {
+	Begun time.Time
+	Why   string
+}
+
+func (f Failure) String() string { return f.Begun.Format("15:04:05.000 ") + f.Why }
+
 func (l *Load) get(path string) {
+	begun := time.Now()
 	res, err := l.Client.Get("https://" + Domain + path)
 	why := ""
 	if err == nil {
@@ -74,7 +83,7 @@ func (l *Load) get(path string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if why != "" {
-		l.Failed = append(l.Failed, time.Now().Format("15:04:05.000 ")+path+": "+why)
+		l.Failed = append(l.Failed, Failure{begun, fmt.Sprintf("%s: %s (after %.1f s)", path, why, time.Since(begun).Seconds())})
 		return
 	}
 	l.Gets++
