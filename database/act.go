@@ -53,6 +53,9 @@ func (d *Database) act(ctx context.Context, v view, a action) {
 	if a.kind == wait || a.kind == refuse || a.kind != read && time.Now().Before(d.notUntil) {
 		return
 	}
+	if a.kind == join && time.Now().Before(d.rejoin) {
+		return
+	}
 	err := d.perform(ctx, v, a)
 	if ctx.Err() != nil {
 		return

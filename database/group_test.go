@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -36,6 +37,7 @@ func TestGroup(t *testing.T) {
 	l.cutWriter()
 	l.fullCopy()
 	l.killTwo()
+	l.freezeWriter()
 	l.newSupervisor()
 	l.restartAll()
 }
@@ -144,18 +146,42 @@ func (s *server) kill() {
 	}
 }
 
-// killTwo leaves the writer without a majority: it goes on alone when the two
-// others are known to be dead, and they join it.
+// killTwo leaves one node, which goes on: the others are known to be dead.
 func (l *lab) killTwo() {
 	l.t.Helper()
+	writer := l.writer()
 	for _, s := range l.servers {
-		if s.name != l.writer() {
+		if s.name != writer {
 			s.kill()
 		}
 	}
-	l.until("loss of the group", 5*time.Second, func() bool { return !l.synced(l.role.Writer)() })
-	l.t.Logf("MEASURE two of three killed: all synced again %v", l.until("rescue", 60*time.Second, l.synced("s1", "s2", "s3")))
-	l.reads("one", "two", "three")
+	l.until("death of two", 5*time.Second, func() bool {
+		return len(slices.DeleteFunc(slices.Clone(l.members), func(m part.Member) bool { return m.Database.State == part.DatabaseSynced })) >= 2
+	})
+	app := l.app(writer)
+	l.t.Logf("MEASURE two of three killed: first write %v", l.poll("write four", 30*time.Second, func() bool {
+		_, err := app.Exec("INSERT INTO m (t) VALUES ('four')")
+		return err == nil
+	}))
+	l.t.Logf("MEASURE two of three killed: all synced again %v", l.until("rejoin of two", 60*time.Second, l.synced("s1", "s2", "s3")))
+	l.reads("one", "two", "three", "four")
+}
+
+// freezeWriter stops the writer's mariadbd for a while; it does not die.
+func (l *lab) freezeWriter() {
+	l.t.Helper()
+	old := l.writer()
+	p := l.server(old).mariadbd()
+	if err := p.Signal(syscall.SIGSTOP); err != nil {
+		l.t.Fatal(err)
+	}
+	agreed, written := l.next(old, "five")
+	if err := p.Signal(syscall.SIGCONT); err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Logf("MEASURE writer frozen: new writer agreed %v, first write %v", agreed, written)
+	l.t.Logf("MEASURE thawed to synced: %v", l.until("thaw", 30*time.Second, l.synced("s1", "s2", "s3")))
+	l.reads("one", "two", "three", "four", "five")
 }
 
 func (l *lab) cutWriter() {
@@ -208,7 +234,7 @@ func (l *lab) restartAll() {
 	if l.role.UUID != uuid {
 		l.t.Errorf("history after a full stop: got %s, want %s", l.role.UUID, uuid)
 	}
-	l.reads("one", "two", "three")
+	l.reads("one", "two", "three", "four", "five")
 }
 
 // cancelled makes Stop kill at once.

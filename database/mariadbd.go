@@ -3,6 +3,7 @@ package database
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -74,17 +75,19 @@ func recovered(out []byte, err error) (string, int64, error) {
 	return string(m[1]), seqno, nil
 }
 
-// lastError is the last line that mariadbd marked as an error, or else the last line.
+// lastError is the last line that mariadbd marked as an error, or else the
+// last line that is not empty.
 func lastError(out []byte) string {
-	last, marked := "nothing was said", false
+	last, marked := "", ""
 	for lines := bufio.NewScanner(bytes.NewReader(out)); lines.Scan(); {
 		if _, text, ok := strings.Cut(lines.Text(), "[ERROR] "); ok {
-			last, marked = text, true
-		} else if text := strings.TrimSpace(lines.Text()); text != "" && !marked {
+			marked = text
+		}
+		if text := strings.TrimSpace(lines.Text()); text != "" {
 			last = text
 		}
 	}
-	return last
+	return cmp.Or(marked, last, "nothing was said")
 }
 
 // logTail is the end of a log file; empty if it cannot be read.

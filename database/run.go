@@ -1,6 +1,7 @@
 package database
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -18,6 +19,7 @@ const (
 	checkTimeout = time.Second
 	agreeTimeout = 3 * time.Second
 	stopGrace    = 30 * time.Second
+	absence      = 3 * time.Second // after death, so that the group has forgotten an evicted node (view_forget_timeout)
 	startMin     = 250 * time.Millisecond
 	startMax     = 10 * time.Second
 )
@@ -27,15 +29,17 @@ type loop struct {
 	db       *sql.DB
 	folder   folder
 	health   health
-	gcomm    string        // last known of the mariadbd that runs or has just ended
-	died     bool          // mariadbd has ended since it was last synced
-	lost     time.Time     // since when the agreed writer has been lost; zero: it is not
-	alone    time.Time     // since when no synced node is known anywhere
-	apart    time.Time     // since when our node is unconnected
-	queued   time.Time     // since when we could join
-	pause    time.Duration // before the next start
-	notUntil time.Time     // no start before
-	ensured  account       // what was last ensured in the database
+	gcomm    string            // last known of the mariadbd that runs or has just ended
+	died     bool              // mariadbd has ended since it was last synced
+	lost     time.Time         // since when the agreed writer has been lost; zero: it is not
+	alone    time.Time         // since when no synced node is known anywhere
+	apart    time.Time         // since when our node is unconnected
+	queued   time.Time         // since when we could join
+	pause    time.Duration     // before the next start
+	notUntil time.Time         // no start before
+	rejoin   time.Time         // no start as one of the group before
+	evicted  map[string]string // gcomm by server, of the last one that we evicted
+	ensured  account           // what was last ensured in the database
 
 	wg        sync.WaitGroup
 	proposing bool // guarded by mu
@@ -43,13 +47,15 @@ type loop struct {
 	failure   error // of the last action
 }
 
+var errClean = errors.New("exit status 0")
+
 // Run supervises until ctx ends. mariadbd goes on then: the next node adopts it.
 func (d *Database) Run(ctx context.Context) error {
 	db, err := open(d.paths.Socket, "root", "", "")
 	if err != nil {
 		return err
 	}
-	d.db = db
+	d.db, d.evicted = db, make(map[string]string)
 	defer func() { _ = db.Close() }()
 	defer d.wg.Wait()
 	timer := time.NewTimer(0)
@@ -98,10 +104,12 @@ func (d *Database) bury() {
 	}
 	p.KillGroup()
 	p.Release()
-	why := lastError(logTail(d.paths.Log))
-	d.log.Warn("mariadbd ended", "err", p.Err(), "ran", time.Since(p.Started()).Round(time.Millisecond), "said", why)
+	d.log.Warn("mariadbd ended", "err", p.Err(), "ran", time.Since(p.Started()).Round(time.Millisecond), "said", lastError(logTail(d.paths.Log)))
+	if d.health.primary() {
+		d.rejoin = time.Now().Add(absence)
+	}
 	d.folder, d.health, d.died = folder{}, health{}, true
-	d.failed(fmt.Errorf("mariadbd ended (%w) and is started again; it said: %s", p.Err(), why))
+	d.failed(fmt.Errorf("mariadbd ended (%w) and is started again; see %s", cmp.Or(p.Err(), errClean), d.paths.Log))
 }
 
 // step observes, reports, and does one thing. It returns when to look again.
