@@ -65,7 +65,6 @@ type Node struct {
 
 	mu       sync.Mutex
 	agreed   agreed
-	content  map[string]cluster.Value
 	member   part.DatabaseMember // what the database said of itself
 	composed part.State
 }
@@ -302,9 +301,17 @@ func (n *Node) watched(content map[string]cluster.Value) {
 	n.kick()
 }
 
+// lookLimit is how long a new node may look at its database before it speaks of the rest.
+const lookLimit = 4 * time.Second
+
 // announce tells the others of this server, newest first, until ctx ends.
+//
+// A node that replaces another says nothing before it has looked at its
+// database: until then the word of the one before stands, as long as its lease
+// does, so that a running writer is not taken for one that has none.
 func (n *Node) announce(ctx context.Context) {
 	var told string
+	begun := time.Now()
 	for {
 		select {
 		case <-ctx.Done():
@@ -312,6 +319,9 @@ func (n *Node) announce(ctx context.Context) {
 		case l := <-n.say:
 			data, err := json.Marshal(l)
 			if err != nil || string(data) == told {
+				continue
+			}
+			if l.Database.State == part.DatabaseUnknown && time.Since(begun) < lookLimit {
 				continue
 			}
 			if err := n.cluster.Announce(ctx, prefixLive+n.name, data); err != nil {

@@ -211,6 +211,7 @@ func (issued) Bundle() []byte { return []byte("roots") }
 func (issued) Site() []part.KeyPair {
 	return []part.KeyPair{{Certificate: []byte("crt"), Key: []byte("site-key")}}
 }
+
 func (issued) Console() part.KeyPair {
 	return part.KeyPair{Certificate: []byte("crt"), Key: []byte("console-cert-key")}
 }
