@@ -112,8 +112,17 @@ func TestLaw(t *testing.T) {
 
 func TestLawRefuses(t *testing.T) {
 	tests := []struct{ from, to string }{
-		{"web", "app"}, {"database/router", "balancer"}, {"monitor", "cluster"}, {"app", "node"}, {"internal/mtls", "certificate"},
-		{"proxy", "balancer"}, {"site", "internal/part"}, {"node", "lab"}, {"lab", "node"}, {"console", "monitor"}, {"node", "cli"},
+		{"web", "app"},
+		{"database/router", "balancer"},
+		{"monitor", "cluster"},
+		{"app", "node"},
+		{"internal/mtls", "certificate"},
+		{"proxy", "balancer"},
+		{"site", "internal/part"},
+		{"node", "lab"},
+		{"lab", "node"},
+		{"console", "monitor"},
+		{"node", "cli"},
 	}
 	for _, tt := range tests {
 		if law(tt.from, tt.to) == "" {
