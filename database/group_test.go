@@ -176,6 +176,7 @@ func (l *lab) freezeWriter() {
 		l.t.Fatal(err)
 	}
 	agreed, written := l.next(old, "five")
+	l.until("notice of the freeze", 5*time.Second, func() bool { return !l.synced(old)() })
 	if err := p.Signal(syscall.SIGCONT); err != nil {
 		l.t.Fatal(err)
 	}

@@ -56,7 +56,7 @@ func (h health) donor() bool {
 func (h health) reason() string {
 	switch {
 	case h.state == stateDonor:
-		return "giving a full copy to another server"
+		return "giving data to another server"
 	case h.state == stateJoined:
 		return "catching up"
 	case h.desync > 0:
