@@ -51,7 +51,7 @@ func run(m *testing.M) int {
 func diagnose() {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	for _, args := range [][]string{{"status"}, {"logs", "node", "-n", "40"}, {"logs", "database", "-n", "30"}, {"logs", "app", "-n", "10"}} {
+	for _, args := range [][]string{{"status"}, {"logs", "node", "-n", "40"}, {"logs", "database", "-n", "30"}, {"logs", "app", "-n", "10"}, {"logs", "balancer", "-n", "40"}, {"logs", "web", "-n", "20"}} {
 		out, err := ring.Run(ctx, args...)
 		fmt.Println(out, err)
 	}

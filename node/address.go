@@ -86,6 +86,7 @@ type view struct {
 	other  bool          // the cluster names another server as the holder
 	held   bool          // the address is on this server's link
 	sick   bool          // this server's balancer cannot serve
+	cable  bool          // the interface's cable has a signal
 	lost   time.Duration // how long there has been no quorum
 }
 
@@ -102,6 +103,8 @@ const (
 
 func decide(v view) action {
 	switch {
+	case !v.quorum && !v.cable:
+		return drop // it serves nobody here, and would be held twice when the cable is back
 	case !v.quorum && (v.held || v.sick || v.lost < addressPatience):
 		return stay
 	case !v.quorum:
@@ -135,7 +138,11 @@ func (a *address) step(ctx context.Context, s part.State) error {
 func (a *address) look(s part.State) (view, error) {
 	a.watchHealth()
 	held, err := a.current.Held()
-	v := view{quorum: a.cluster.Quorum(), held: held, sick: a.sick(), other: s.AddressHolder != "" && s.AddressHolder != a.server}
+	if err != nil {
+		return view{}, err
+	}
+	cable, err := a.current.Connected()
+	v := view{quorum: a.cluster.Quorum(), held: held, sick: a.sick(), cable: cable, other: s.AddressHolder != "" && s.AddressHolder != a.server}
 	switch {
 	case v.quorum:
 		a.lost, a.silent = time.Time{}, 0

@@ -426,12 +426,14 @@ func TestDecide(t *testing.T) {
 		{"another is named, and this one still has it", view{quorum: true, other: true, held: true}, drop},
 		{"holder cannot serve", view{quorum: true, held: true, sick: true}, giveUp},
 		{"neither can the other", view{quorum: true, other: true, sick: true}, drop},
-		{"holder lost the quorum", view{held: true, lost: long}, stay},
-		{"sick holder lost the quorum", view{held: true, sick: true, lost: long}, stay},
-		{"quorum just lost", view{lost: time.Second}, stay},
-		{"quorum long lost", view{lost: long}, probe},
-		{"quorum long lost, cannot serve", view{lost: long, sick: true}, stay},
-		{"alone, another was named", view{lost: long, other: true}, probe},
+		{"holder lost the quorum", view{cable: true, held: true, lost: long}, stay},
+		{"sick holder lost the quorum", view{cable: true, held: true, sick: true, lost: long}, stay},
+		{"holder was unplugged", view{held: true}, drop},
+		{"unplugged for long", view{lost: long}, drop},
+		{"quorum just lost", view{cable: true, lost: time.Second}, stay},
+		{"quorum long lost", view{cable: true, lost: long}, probe},
+		{"quorum long lost, cannot serve", view{cable: true, lost: long, sick: true}, stay},
+		{"alone, another was named", view{cable: true, lost: long, other: true}, probe},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

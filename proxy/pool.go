@@ -28,6 +28,7 @@ type Settings struct {
 }
 
 const (
+	mostTries    = 8                     // of one request whose targets were ejected under it
 	waitersLimit = 2048                  // requests that wait for a target in one pool; one more fails at once
 	waitStep     = 20 * time.Millisecond // between two looks for a target
 )
@@ -169,6 +170,10 @@ func (t *tries) settled(resp *http.Response, fail *failure) bool {
 		t.dropKept()
 		return true
 	case !fail.sent && (t.body == nil || !t.body.touched.Load()):
+		t.renewed = false
+		return false
+	case t.safe && errors.Is(fail.err, ErrEjected) && t.count < mostTries:
+		// The pool took it back itself: that is not counted as a retry.
 		t.renewed = false
 		return false
 	case t.safe && t.again < t.settings.Retries:

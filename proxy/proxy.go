@@ -7,11 +7,14 @@
 //     the handshake did not end) is tried on every other target, whatever its
 //     method;
 //   - a safe request without a body (GET, HEAD, OPTIONS) whose target broke,
-//     answered nonsense or was ejected is tried up to Settings.Retries times;
+//     or answered nonsense is tried up to Settings.Retries times more, and one
+//     whose target was ejected under it is tried elsewhere without counting;
 //   - a safe request that was answered 502, 503 or 504 is tried once elsewhere,
 //     if Settings.RetryStatus; the later answer counts, but the first is kept
 //     should there be no later one;
-//   - any other request is never sent twice.
+//   - any other request is never sent twice;
+//   - where no target can be chosen, a request that may still be sent waits up
+//     to Settings.Patience for one.
 //
 // A small answer to a safe request is read whole before its head is passed
 // on, so that a target that dies in the middle of it costs the visitor nothing.

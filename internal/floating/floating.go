@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"time"
 
@@ -58,12 +59,40 @@ func (a *Address) Hold(context.Context) error {
 		return fmt.Errorf("hold address %s: %w", a.addr, err)
 	}
 	if !held {
+		if err := quiet(ifname); err != nil {
+			return fmt.Errorf("hold address %s: %w", a.addr, err)
+		}
 		if err := link.AddAddress(ifname, a.prefix()); err != nil {
 			return fmt.Errorf("hold address %s: %w", a.addr, err)
 		}
 		a.log.Info("floating address taken", "address", a.addr.String(), "interface", ifname)
 	}
 	return a.announce(ifname, !held)
+}
+
+// quiet keeps the kernel from naming the floating address as the sender of its
+// own ARP requests (arp_announce in the kernel's ip-sysctl.rst): a server that
+// was cut off, and is plugged in again before it has let go of the address,
+// would draw the neighbours to itself.
+func quiet(ifname string) error {
+	err := os.WriteFile("/proc/sys/net/ipv4/conf/"+ifname+"/arp_announce", []byte("2"), 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // no IPv4, no ARP
+	}
+	return err
+}
+
+// Connected reports whether the interface's cable has a signal.
+func (a *Address) Connected() (bool, error) {
+	ifname, err := link.InterfaceOf(a.server)
+	if err != nil {
+		return false, err
+	}
+	i, err := net.InterfaceByName(ifname)
+	if err != nil {
+		return false, fmt.Errorf("look at interface %s: %w", ifname, err)
+	}
+	return i.Flags&net.FlagRunning != 0, nil
 }
 
 // Release takes the address off the interface, if it is there. No
