@@ -134,8 +134,9 @@ func (c *checker) suspected(ctx context.Context) {
 	c.urgent(ctx)
 }
 
-// urgent checks until the backend answers or is out. The last one in service
-// gets the patience of a regular check: there is nobody to turn to.
+// urgent checks until the backend answers or is out. Only one is put out so
+// quickly: when another is out already, the wait may be this server's own (all
+// its processors busy), and the rest get the patience of regular checks.
 func (c *checker) urgent(ctx context.Context) {
 	set := c.settings()
 	if !c.othersUp() {
@@ -145,23 +146,32 @@ func (c *checker) urgent(ctx context.Context) {
 	var v verdict
 	for range min(set.Fall, urgentFall) {
 		v = c.probe(ctx, min(set.Timeout.Std(), urgentTimeout))
-		c.count(ctx, v)
+		c.last = time.Now()
 		if v.state != proxy.Down {
-			return
+			break
 		}
 	}
-	if ctx.Err() == nil {
+	if v.state == proxy.Down && ctx.Err() == nil && c.othersUp() {
+		c.tally(v.state)
 		c.enter(v)
+		return
 	}
+	c.count(ctx, v)
 }
 
+// othersUp reports whether all other backends are up, and there is one.
 func (c *checker) othersUp() bool {
+	others := 0
 	for _, k := range c.balancer.now.Load().backends {
-		if k != c.backend && k.target.State() == proxy.Up {
-			return true
+		if k == c.backend {
+			continue
 		}
+		if k.target.State() != proxy.Up {
+			return false
+		}
+		others++
 	}
-	return false
+	return others > 0
 }
 
 // count draws the conclusion from one check: Rise good ones bring a backend

@@ -22,13 +22,13 @@ const (
 type address struct {
 	server  string
 	cluster agreement
-	healthy func() bool // whether this server's balancer can serve visitors
+	serving func() bool // whether this server's balancer runs
 	log     *slog.Logger
 	current *floating.Address
 	where   netip.Addr
 	lost    time.Time // since when there is no quorum
 	silent  int       // probes in a row that nobody answered
-	unwell  time.Time // since when the balancer is not healthy
+	unwell  time.Time // since when the balancer does not run
 	refresh time.Time
 }
 
@@ -85,7 +85,7 @@ type view struct {
 	quorum bool
 	other  bool          // the cluster names another server as the holder
 	held   bool          // the address is on this server's link
-	sick   bool          // this server's balancer cannot serve
+	sick   bool          // this server's balancer does not run
 	cable  bool          // the interface's cable has a signal
 	lost   time.Duration // how long there has been no quorum
 }
@@ -188,19 +188,19 @@ func (a *address) hold(ctx context.Context) error {
 
 func (a *address) watchHealth() {
 	switch {
-	case a.healthy():
+	case a.serving():
 		a.unwell = time.Time{}
 	case a.unwell.IsZero():
 		a.unwell = time.Now()
 	}
 }
 
-// sick reports whether the balancer has been unable to serve for so long that another should hold the address.
+// sick reports whether the balancer has not run for so long that another should hold the address.
 func (a *address) sick() bool { return !a.unwell.IsZero() && time.Since(a.unwell) > 3*time.Second }
 
 func (a *address) giveUp(ctx context.Context, s part.State) error {
 	if s.AddressHolder == a.server {
-		a.log.Warn("giving up floating address: the balancer is not healthy")
+		a.log.Warn("giving up floating address: the balancer does not run")
 		if err := a.cluster.Delete(ctx, keyAddress); err != nil {
 			return err
 		}

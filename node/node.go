@@ -144,10 +144,7 @@ func (n *Node) start(ctx context.Context, fail context.CancelCauseFunc, wg *sync
 	wg.Go(func() { n.recompose(ctx) })
 	wg.Go(func() { n.cluster.Watch(ctx, statePrefix, n.watched) })
 	wg.Go(func() { n.found(ctx) })
-	a := &address{server: n.name, cluster: n.cluster, log: n.log.With("part", part.Balancer), healthy: func() bool {
-		problem, _ := n.drivers[part.Balancer].health()
-		return problem == ""
-	}}
+	a := &address{server: n.name, cluster: n.cluster, log: n.log.With("part", part.Balancer), serving: n.workers[part.Balancer].Serving}
 	wg.Go(func() { a.run(ctx, n.toHolder) })
 }
 

@@ -127,6 +127,14 @@ func (w *Worker) Check(context.Context) error {
 	return nil
 }
 
+// Serving reports whether a process runs that has not fallen silent; how it
+// judges its own health is not asked.
+func (w *Worker) Serving() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.proc != nil && w.conn != nil && time.Since(w.heard) < 3*beat
+}
+
 // PID is the running process's id, 0 if none runs.
 func (w *Worker) PID() int {
 	w.mu.Lock()
