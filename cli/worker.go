@@ -44,7 +44,8 @@ var workers = map[string]struct {
 	part.Web:      {worker.Fence{Read: []string{part.ReleaseDir}}, buildWeb},
 	part.Router:   {worker.Fence{}, buildRouter},
 	part.Monitor: {worker.Fence{
-		Read:  []string{"/proc", part.ReleaseDir},
+		// The system's certificates, for webhooks.
+		Read:  []string{"/proc", part.ReleaseDir, "/etc/ssl/certs", "/usr/share/ca-certificates", "/usr/local/share/ca-certificates"},
 		Write: []string{part.SeriesDir},
 	}, buildMonitor},
 }
@@ -104,6 +105,6 @@ func buildMonitor(e *worker.Env) (part.Part, error) {
 		return ok, e.Call(ctx, node.CallRedeem, hash, &ok)
 	}
 	m := monitor.New(monitor.Config{Log: e.Log, Metrics: e.Metrics, Peer: l[0], Console: l[1]})
-	m.SetConsole(console.New(console.Config{Log: e.Log, Source: m, Key: m.Key, Redeem: redeem}))
+	m.SetConsole(console.New(console.Config{Log: e.Log, Source: m, Key: m.Key, Redeem: redeem, Note: m.Note}))
 	return m, nil
 }

@@ -49,6 +49,8 @@ type Config struct {
 	// Redeem reports whether a one-time sign-in token, given as its SHA-256 in
 	// hexadecimal, is valid, and makes it invalid.
 	Redeem func(ctx context.Context, tokenHash string) (bool, error)
+	// Note is told in words who signed in or was refused; it may be nil.
+	Note func(text string)
 }
 
 // Console is the http.Handler of all its pages.
@@ -65,6 +67,9 @@ const streamLimit = 64
 
 // New returns a console.
 func New(c Config) *Console {
+	if c.Note == nil {
+		c.Note = func(string) {}
+	}
 	co := &Console{cfg: c, sessions: sessions{key: c.Key}, streams: make(chan struct{}, streamLimit)}
 	mux := http.NewServeMux()
 	mux.Handle("GET /assets/", assets())

@@ -32,11 +32,13 @@ func (c *Console) signIn(w http.ResponseWriter, r *http.Request) {
 		c.render(w, http.StatusServiceUnavailable, "refused.html", "The token could not be verified now. Try again in a moment.")
 	case !ok:
 		c.cfg.Log.Warn("refuse sign-in", "from", address)
+		c.cfg.Note("Sign-in from " + address + " was refused")
 		c.render(w, http.StatusForbidden, "refused.html", "This link was used already, or is too old.")
 	case !c.sessions.begin(w):
 		c.render(w, http.StatusServiceUnavailable, "refused.html", "This server has no session key yet. Try again in a moment.")
 	default:
 		c.cfg.Log.Info("signed in", "from", address)
+		c.cfg.Note("Somebody signed in from " + address)
 		http.Redirect(w, r, "/", http.StatusSeeOther)
 	}
 }

@@ -2,9 +2,12 @@ package database
 
 import "trivet/internal/metric"
 
-// meters are the gauges of this server's node; a nil registry gives none.
+// meters are the instruments of this server's node; a nil registry gives none.
 type meters struct {
-	synced, writer, queries, threads, paused, size metric.Gauge
+	synced, writer, threads, paused, size metric.Gauge
+
+	queries metric.Counter
+	counted float64 // mariadbd's own count when it was last looked at; negative: never
 }
 
 func newMeters(r *metric.Registry) *meters {
@@ -15,10 +18,11 @@ func newMeters(r *metric.Registry) *meters {
 	return &meters{
 		synced:  gauge("trivet_database_synced", "1 while this server's database node is healthy."),
 		writer:  gauge("trivet_database_writer", "1 while this server takes the writes."),
-		queries: gauge("trivet_database_queries", "Statements since mariadbd started."),
 		threads: gauge("trivet_database_threads_connected", "Open connections to mariadbd."),
 		paused:  gauge("trivet_database_flow_control_paused_seconds", "Time that replication was paused for slow nodes since mariadbd started."),
 		size:    gauge("trivet_database_cluster_size", "Nodes in this node's group."),
+		queries: r.Counter("trivet_database_queries_total", "Statements that mariadbd has run since this node began to look.").WithLabelValues(),
+		counted: -1,
 	}
 }
 
@@ -28,10 +32,25 @@ func (m *meters) set(v view, synced bool) {
 	}
 	m.synced.Set(truth(synced))
 	m.writer.Set(truth(synced && v.role.Writer == v.self))
-	m.queries.Set(v.health.queries)
 	m.threads.Set(v.health.threads)
 	m.paused.Set(v.health.paused.Seconds())
 	m.size.Set(float64(v.health.size))
+	if v.health.answers {
+		m.count(v.health.queries)
+	}
+}
+
+// count adds what mariadbd has run since the last look. What it had run before
+// the first is not counted: a new node would report it all as of one second.
+func (m *meters) count(queries float64) {
+	switch {
+	case m.counted < 0:
+	case queries < m.counted: // mariadbd began anew
+		m.queries.Add(queries)
+	default:
+		m.queries.Add(queries - m.counted)
+	}
+	m.counted = queries
 }
 
 func truth(b bool) float64 {

@@ -12,7 +12,7 @@ import (
 	"trivet/internal/overview"
 )
 
-// lookEvery is how often the collector looks for processes that came or went.
+// lookEvery is how often the collector looks for sockets that came or went.
 const lookEvery = 5 * time.Second
 
 // collector measures this server once a second. It is used by one goroutine.
@@ -74,6 +74,9 @@ func (c *collector) measure(k *sink, now time.Time) overview.Frame {
 	if c.last.IsZero() {
 		c.last = now.Add(-time.Second)
 	}
+	for pid, name := range sum.pids {
+		c.procs.add(pid, name)
+	}
 	f.Processes = c.procs.measure(k, c.gauges, now.Sub(c.last))
 	return f
 }
@@ -101,17 +104,11 @@ func (c *collector) look(now time.Time) (gone []*target) {
 			c.targets[path] = newTarget(strings.TrimSuffix(filepath.Base(path), ".sock"), path)
 		}
 	}
-	sockets := map[int]string{}
 	for path, t := range c.targets {
 		if !there[path] {
 			gone = append(gone, t)
 			delete(c.targets, path)
-			continue
-		}
-		if t.pid != 0 && t.err == nil {
-			sockets[t.pid] = t.name
 		}
 	}
-	c.procs.discover(sockets)
 	return gone
 }

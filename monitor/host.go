@@ -86,8 +86,7 @@ func (h *host) network(k *sink, g *gauges) {
 // tick is the unit of CPU time in /proc/pid/stat, USER_HZ: 1/100 s on all that Linux runs on.
 const tick = 0.01
 
-// processes measures the processes of this server: those that have a metrics
-// socket, and the children of node, which are MariaDB and the app.
+// processes measures the processes of this server that node says it runs.
 type processes struct {
 	fs    procfs.FS
 	known map[int]*running
@@ -99,23 +98,9 @@ type running struct {
 	seconds float64 // CPU time
 }
 
-// discover looks for processes that came; sockets names those with a metrics socket by pid.
-func (p *processes) discover(sockets map[int]string) {
-	for pid, name := range sockets {
-		p.add(pid, name)
-		if name != "node" {
-			continue
-		}
-		for _, child := range children(pid) {
-			if _, ok := sockets[child]; !ok {
-				p.add(child, "")
-			}
-		}
-	}
-}
-
+// add begins to measure the process pid, if it is there and new.
 func (p *processes) add(pid int, name string) {
-	if r := p.known[pid]; r != nil && (name == "" || r.name == name) {
+	if p.known[pid] != nil {
 		return
 	}
 	proc, err := p.fs.Proc(pid)
@@ -125,9 +110,6 @@ func (p *processes) add(pid int, name string) {
 	stat, err := proc.Stat()
 	if err != nil {
 		return
-	}
-	if name == "" {
-		name = nameOf(pid, stat.Comm)
 	}
 	p.known[pid] = &running{name: name, start: stat.Starttime, seconds: tick * float64(stat.UTime+stat.STime)}
 }

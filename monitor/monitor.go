@@ -70,6 +70,7 @@ type Monitor struct {
 	processes map[string][]overview.Process
 	rules     []*rule
 	events    []overview.Event // oldest first
+	mine      []overview.Event // of those, what only this server knows
 }
 
 // New returns a Monitor. It does nothing until Run and the first Apply.
@@ -84,7 +85,7 @@ func New(c Config) *Monitor {
 		cfg: c, store: NewStore(c.Log, c.SeriesDir),
 		rings: map[string]*Ring{}, heard: map[string]time.Time{}, processes: map[string][]overview.Process{},
 	}
-	m.webhook = newWebhook(c.Log, func(text string) { m.note(time.Now(), text) })
+	m.webhook = newWebhook(c.Log, m.Note)
 	m.dropped = c.Metrics.Counter("trivet_samples_dropped_total", "Samples that the series refused.")
 	return m
 }
@@ -248,6 +249,7 @@ func (m *Monitor) add(server string, f overview.Frame) {
 	if f.Processes != nil {
 		m.processes[server] = f.Processes
 	}
+	m.keep(f.Events...)
 }
 
 func (m *Monitor) ring(server string) *Ring {
@@ -302,14 +304,4 @@ func (m *Monitor) step(t int64, n notice) []notice {
 		out = append(out, n)
 	}
 	return out
-}
-
-// note keeps an event for the console.
-func (m *Monitor) note(t time.Time, text string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.events = append(m.events, overview.Event{Time: t.Unix(), Text: text})
-	if over := len(m.events) - eventLimit; over > 0 {
-		m.events = append([]overview.Event(nil), m.events[over:]...)
-	}
 }

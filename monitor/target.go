@@ -3,13 +3,11 @@ package monitor
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -29,7 +27,6 @@ type target struct {
 	name    string // of the process
 	client  *http.Client
 	request *http.Request
-	pid     int // of whoever listens; 0 until connected
 
 	body   bytes.Buffer
 	err    error     // of the last fetch
@@ -49,31 +46,12 @@ func newTarget(name, path string) *target {
 		DisableCompression: true,
 		ReadBufferSize:     16 << 10,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return t.dial(ctx, path)
+			return (&net.Dialer{}).DialContext(ctx, "unix", path)
 		},
 	}}
 	t.request, _ = http.NewRequest(http.MethodGet, "http://process/metrics", nil)
 	t.request.Header.Set("Accept", accept)
 	return t
-}
-
-// dial connects, and learns from the kernel who listens (unix(7), SO_PEERCRED).
-func (t *target) dial(ctx context.Context, path string) (net.Conn, error) {
-	var d net.Dialer
-	c, err := d.DialContext(ctx, "unix", path)
-	if err != nil {
-		return nil, err
-	}
-	raw, err := c.(*net.UnixConn).SyscallConn()
-	if err != nil {
-		return nil, errors.Join(err, c.Close())
-	}
-	_ = raw.Control(func(fd uintptr) {
-		if cred, err := syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED); err == nil {
-			t.pid = int(cred.Pid)
-		}
-	})
-	return c, nil
 }
 
 // fetch reads the metrics into body. After errors it waits longer and longer,
@@ -146,7 +124,9 @@ func (t *target) lookup(key []byte, p textparse.Parser, server string) (s *serie
 		p.Labels(&own)
 		b := labels.NewBuilder(own)
 		b.Set("server", server)
-		b.Set("process", t.name)
+		if !own.Has("process") { // node speaks of the others too
+			b.Set("process", t.name)
+		}
 		s = &series{labels: b.Labels(), meaning: meaningOf(own, t.name)}
 		t.series[string(key)] = s
 		fresh = true

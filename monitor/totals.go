@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"math"
+	"strings"
 
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
@@ -21,6 +22,7 @@ const (
 	meansInFlight
 	meansQuery
 	meansDropped
+	meansProcess // its value is a pid
 )
 
 // meaningOf says what a series of a process means. Visitors' requests are
@@ -31,6 +33,8 @@ func meaningOf(l labels.Labels, process string) meaning {
 		return meansQuery
 	case name == "trivet_firewall_dropped_packets_total":
 		return meansDropped
+	case name == "trivet_process_pid":
+		return meansProcess
 	case process != part.Balancer:
 		return meansNothing
 	case name == "trivet_requests_total":
@@ -50,6 +54,7 @@ func meaningOf(l labels.Labels, process string) meaning {
 type totals struct {
 	requests, errors, queries, dropped, inFlight float64
 	latency                                      *histogram.FloatHistogram // of this second alone
+	pids                                         map[int]string            // what runs here, by pid
 }
 
 // float counts what v says beyond the value before. unknown means that there
@@ -59,8 +64,12 @@ func (t *totals) float(s *series, v float64, unknown bool, elapsed float64) {
 	if s.meaning == meansNothing {
 		return
 	}
-	if s.meaning == meansInFlight {
+	switch s.meaning {
+	case meansInFlight:
 		t.inFlight += v
+		return
+	case meansProcess:
+		t.run(int(v), s.labels.Get("process"))
 		return
 	}
 	grown := v - s.value
@@ -83,6 +92,17 @@ func (t *totals) float(s *series, v float64, unknown bool, elapsed float64) {
 	case meansDropped:
 		t.dropped += rate
 	}
+}
+
+// run takes note of a process. The app's instances are one to whoever looks.
+func (t *totals) run(pid int, name string) {
+	if t.pids == nil {
+		t.pids = map[int]string{}
+	}
+	if strings.HasPrefix(name, part.App+"-") {
+		name = part.App
+	}
+	t.pids[pid] = name
 }
 
 // native counts what a histogram holds beyond the one before.

@@ -73,8 +73,10 @@ type Event struct {
 }
 
 // Frame is what a monitor sends once a second on /v1/stream: its newest point,
-// and its processes when they were measured anew.
+// its processes when they were measured anew, and what happened on this server
+// alone in the second before: the others cannot see it themselves.
 type Frame struct {
 	Point     Point     `json:"point"`
 	Processes []Process `json:"processes,omitempty"`
+	Events    []Event   `json:"events,omitempty"`
 }
