@@ -175,9 +175,11 @@ func (n *Node) kick() {
 func (n *Node) recompose(ctx context.Context) {
 	tick := time.NewTicker(2 * time.Second) // quorum changes without an event
 	defer tick.Stop()
+	running := newPIDs(n.metrics, recordsDir)
 	for {
 		n.compose()
 		n.distribute()
+		running.look()
 		select {
 		case <-ctx.Done():
 			return
