@@ -24,6 +24,8 @@ const (
 	urgentTimeout = 275 * time.Millisecond
 	urgentFall    = 2
 	urgentPause   = 100 * time.Millisecond
+	backPause     = 200 * time.Millisecond // between checks of one that went down less than backSoon ago
+	backSoon      = 10 * time.Second
 )
 
 // checkHeader marks a check for the web server; its value is how many
@@ -87,6 +89,7 @@ type checker struct {
 	bad      int
 	silent   int       // bad ones without any answer
 	last     time.Time // end of the last check
+	out      time.Time // when it last went down
 }
 
 // run checks at once, then at the site's interval and whenever the backend is
@@ -94,7 +97,7 @@ type checker struct {
 func (c *checker) run(ctx context.Context) {
 	c.regular(ctx)
 	for {
-		timer := time.NewTimer(c.settings().Interval.Std())
+		timer := time.NewTimer(c.pause())
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -106,6 +109,16 @@ func (c *checker) run(ctx context.Context) {
 			c.suspected(ctx)
 		}
 	}
+}
+
+// pause is the time until the next regular check. One that has just gone out
+// is looked at more often: it may have been too busy for a moment.
+func (c *checker) pause() time.Duration {
+	interval := c.settings().Interval.Std()
+	if c.backend.target.State() == proxy.Down && time.Since(c.out) < backSoon {
+		return min(interval, backPause)
+	}
+	return interval
 }
 
 func (c *checker) settings() site.Health { return c.balancer.now.Load().site.Balancer.Health }
@@ -215,6 +228,9 @@ func (c *checker) enter(v verdict) {
 	former := c.backend.set(v.state, v.why)
 	if former == v.state {
 		return
+	}
+	if v.state == proxy.Down {
+		c.out = time.Now()
 	}
 	up := 0.0
 	if v.state == proxy.Up {

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/http"
 	"sync"
@@ -58,11 +59,14 @@ type Target struct {
 	name      string
 	scheme    string
 	transport *http.Transport
+	checks    *http.Transport // with a connection of its own: a check does not queue behind requests
+	opening   chan struct{}   // one element for each connection being opened
 	inFlight  atomic.Int64
 	skipUntil atomic.Int64 // Unix nanoseconds
 
 	mu      sync.Mutex
 	state   State
+	down    chan struct{}         // closed while the state is Down
 	waiting map[*attempt]struct{} // whose answer's head has not come
 }
 
@@ -72,18 +76,41 @@ const idlePerTarget = 256
 // handshakeTimeout bounds TLS with a target that accepted the connection.
 const handshakeTimeout = time.Second
 
+// openingLimit bounds how many connections to one target are opened at a time.
+// Requests that find no kept connection then wait for whichever comes first, a
+// new one or one that another request gives back. Without it a burst has each
+// request pay for a handshake of its own, at the worst moment.
+const openingLimit = 8
+
 // NewTarget returns a target; it connects when the first request comes.
 func NewTarget(c TargetConfig) *Target {
-	t := &Target{name: c.Name, scheme: "http", state: c.State, waiting: map[*attempt]struct{}{}}
+	t := &Target{
+		name: c.Name, scheme: "http", state: c.State, waiting: map[*attempt]struct{}{},
+		opening: make(chan struct{}, openingLimit), down: make(chan struct{}),
+	}
+	if c.State == Down {
+		close(t.down)
+	}
 	if c.TLS != nil {
 		t.scheme = "https"
 	}
+	t.transport = transport(c, t.limited)
+	t.checks = transport(c, func(ctx context.Context, open opener) (net.Conn, error) { return open(ctx) })
+	return t
+}
+
+// opener opens one connection.
+type opener func(context.Context) (net.Conn, error)
+
+// transport speaks HTTP/1.1 over connections that are opened through gate.
+func transport(c TargetConfig, gate func(context.Context, opener) (net.Conn, error)) *http.Transport {
 	http1 := new(http.Protocols)
 	http1.SetHTTP1(true)
-	t.transport = &http.Transport{
-		DialContext:            func(ctx context.Context, _, _ string) (net.Conn, error) { return c.Dial(ctx) },
-		TLSClientConfig:        c.TLS,
-		TLSHandshakeTimeout:    handshakeTimeout,
+	return &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return gate(ctx, c.Dial) },
+		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return gate(ctx, c.dialTLS)
+		},
 		Protocols:              http1,
 		DisableCompression:     true,
 		MaxIdleConnsPerHost:    idlePerTarget,
@@ -91,7 +118,48 @@ func NewTarget(c TargetConfig) *Target {
 		ExpectContinueTimeout:  time.Second,
 		MaxResponseHeaderBytes: 256 << 10,
 	}
-	return t
+}
+
+// dialTLS connects and makes the handshake.
+func (c TargetConfig) dialTLS(ctx context.Context) (net.Conn, error) {
+	raw, err := c.Dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, handshakeTimeout, errHandshake)
+	defer cancel()
+	conn := tls.Client(raw, c.TLS)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		_ = raw.Close()
+		if context.Cause(ctx) == errHandshake {
+			err = errHandshake
+		}
+		return nil, err
+	}
+	return conn, nil
+}
+
+var errHandshake = errors.New("TLS handshake did not end in time")
+
+// limited opens a connection when there is room for it, and not at all once the target is down.
+func (t *Target) limited(ctx context.Context, open opener) (net.Conn, error) {
+	t.mu.Lock()
+	down := t.down
+	t.mu.Unlock()
+	select {
+	case t.opening <- struct{}{}:
+		defer func() { <-t.opening }()
+	case <-down:
+		return nil, ErrEjected
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	select {
+	case <-down:
+		return nil, ErrEjected
+	default:
+		return open(ctx)
+	}
 }
 
 // Name is what the target was called in its TargetConfig.
@@ -114,6 +182,12 @@ func (t *Target) SetState(s State) State {
 	t.mu.Lock()
 	former := t.state
 	t.state = s
+	if former == Down && s != Down {
+		t.down = make(chan struct{})
+	}
+	if former != Down && s == Down {
+		close(t.down)
+	}
 	if s == Down {
 		for a := range t.waiting {
 			a.cancel(ErrEjected)
@@ -134,13 +208,16 @@ func (t *Target) Skip(d time.Duration) {
 
 // Retire closes the kept connections of a target that gets no more requests;
 // those that are with it end in their own time.
-func (t *Target) Retire() { t.transport.CloseIdleConnections() }
+func (t *Target) Retire() {
+	t.transport.CloseIdleConnections()
+	t.checks.CloseIdleConnections()
+}
 
 // Probe sends r past the pool, whatever the target's state, as a check does.
 // The path and query of r's URL count, its scheme and host do not.
 func (t *Target) Probe(r *http.Request) (*http.Response, error) {
 	t.address(r)
-	return t.transport.RoundTrip(r)
+	return t.checks.RoundTrip(r)
 }
 
 // address points r at the target; what the visitor sees stays in r.Host.

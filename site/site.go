@@ -160,7 +160,7 @@ type Alert struct {
 func Default() Site {
 	return Site{
 		Balancer: Balancer{
-			Health:  Health{Path: "/healthz", Interval: seconds(1), Timeout: seconds(0.5), Rise: 2, Fall: 2},
+			Health:  Health{Path: "/healthz", Interval: seconds(1), Timeout: seconds(1), Rise: 2, Fall: 2},
 			Retries: 2,
 			Timeout: seconds(30),
 		},
