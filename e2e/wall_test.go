@@ -93,7 +93,7 @@ func scan(t *testing.T, from int, address string) []int {
 	found := map[int]bool{}
 	work := make(chan int)
 	var wg sync.WaitGroup
-	for range 400 {
+	for range 900 {
 		wg.Go(func() {
 			for p := range work {
 				if isOpen(t, from, address, p) {
