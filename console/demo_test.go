@@ -81,6 +81,7 @@ func (d *demo) add(t int64, trouble bool) {
 			Queries: float32([]float64{120, 640, 130}[i] * wave * noise(.1)),
 		}
 		p.QPS = float32([]float64{412, 38, 21}[i] * wave * noise(.08))
+		p.Served = float32(157 * wave * noise(.08))
 		p.P50, p.P99 = float32(3.8*wave*noise(.1)), float32(21*wave*noise(.3))
 		p.InFlight = p.QPS / 90
 		if i == 0 && (t%47 < 3 || trouble && t%120 < 9) {

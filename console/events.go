@@ -18,8 +18,8 @@ import (
 const lineTimeout = 5 * time.Second
 
 // row is a Point as the page wants it: t, qps, errors, p50, p99, cpu, memory,
-// queries, in flight, dropped. app.js reads it by position.
-type row [10]number
+// queries, in flight, dropped, served. series.js reads it by position.
+type row [11]number
 
 // number is written with at most two digits behind the point.
 type number float64
@@ -37,7 +37,7 @@ func columns(points map[string][]overview.Point) map[string][]row {
 		for i, p := range list {
 			rows[i] = row{
 				number(p.Time), number(p.QPS), number(p.Errors), number(p.P50), number(p.P99),
-				number(p.CPU), number(p.Memory), number(p.Queries), number(p.InFlight), number(p.Dropped),
+				number(p.CPU), number(p.Memory), number(p.Queries), number(p.InFlight), number(p.Dropped), number(p.Served),
 			}
 		}
 		out[server] = rows

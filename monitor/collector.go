@@ -78,6 +78,7 @@ func (c *collector) measure(k *sink, now time.Time) overview.Frame {
 		c.procs.add(pid, name)
 	}
 	f.Processes = c.procs.measure(k, c.gauges, now.Sub(c.last))
+	c.host.narrow(&f.Point, f.Processes)
 	return f
 }
 

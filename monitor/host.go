@@ -2,6 +2,8 @@ package monitor
 
 import (
 	"fmt"
+	"os"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -12,17 +14,24 @@ import (
 
 // host measures the server as a whole, from /proc (proc(5)).
 type host struct {
-	fs   procfs.FS
-	disk string // a folder on the disk whose space is measured
-	cpu  procfs.CPUStat
+	fs     procfs.FS
+	disk   string // a folder on the disk whose space is measured
+	cpu    procfs.CPUStat
+	memory uint64 // bytes that there are
+	shared bool   // the machine runs other servers too, as in the lab
 }
+
+// firstNamespace is the machine's own PID namespace (PROC_PID_INIT_INO in the
+// kernel's include/linux/proc_ns.h).
+const firstNamespace = "pid:[4026531836]"
 
 func newHost(disk string) (*host, error) {
 	fs, err := procfs.NewDefaultFS()
 	if err != nil {
 		return nil, fmt.Errorf("open /proc: %w", err)
 	}
-	return &host{fs: fs, disk: disk}, nil
+	namespace, err := os.Readlink("/proc/self/ns/pid")
+	return &host{fs: fs, disk: disk, shared: err == nil && namespace != firstNamespace}, nil
 }
 
 // measure fills p and appends the series. What cannot be read is left out.
@@ -37,6 +46,7 @@ func (h *host) measure(k *sink, g *gauges, p *overview.Point) {
 	if m, err := h.fs.Meminfo(); err == nil && m.MemTotalBytes != nil && m.MemAvailableBytes != nil {
 		total, free := float64(*m.MemTotalBytes), float64(*m.MemAvailableBytes)
 		p.Memory = float32(100 * (total - free) / total)
+		h.memory = *m.MemTotalBytes
 		set("trivet_host_memory_bytes", total)
 		set("trivet_host_memory_available_bytes", free)
 	}
@@ -45,6 +55,19 @@ func (h *host) measure(k *sink, g *gauges, p *overview.Point) {
 	}
 	h.space(set)
 	h.network(k, g)
+}
+
+// narrow makes p tell of this server on a shared machine, where /proc tells of
+// the whole: such a server is the sum of its processes.
+func (h *host) narrow(p *overview.Point, list []overview.Process) {
+	if !h.shared || h.memory == 0 {
+		return
+	}
+	p.CPU, p.Memory = 0, 0
+	for _, o := range list {
+		p.CPU += o.CPU / float32(runtime.NumCPU())
+		p.Memory += float32(100 * float64(o.Memory) / float64(h.memory))
+	}
 }
 
 // busy is the share of time in percent that all cores worked between two readings.

@@ -17,6 +17,7 @@ type meaning uint8
 const (
 	meansNothing meaning = iota
 	meansRequest
+	meansServed
 	meansError // a request, and answered with 5xx
 	meansLatency
 	meansInFlight
@@ -35,6 +36,8 @@ func meaningOf(l labels.Labels, process string) meaning {
 		return meansDropped
 	case name == "trivet_process_pid":
 		return meansProcess
+	case name == "trivet_web_requests_total":
+		return meansServed
 	case process != part.Balancer:
 		return meansNothing
 	case name == "trivet_requests_total":
@@ -52,9 +55,9 @@ func meaningOf(l labels.Labels, process string) meaning {
 
 // totals sums up one second of all processes.
 type totals struct {
-	requests, errors, queries, dropped, inFlight float64
-	latency                                      *histogram.FloatHistogram // of this second alone
-	pids                                         map[int]string            // what runs here, by pid
+	requests, served, errors, queries, dropped, inFlight float64
+	latency                                              *histogram.FloatHistogram // of this second alone
+	pids                                                 map[int]string            // what runs here, by pid
 }
 
 // float counts what v says beyond the value before. unknown means that there
@@ -84,6 +87,8 @@ func (t *totals) float(s *series, v float64, unknown bool, elapsed float64) {
 	switch s.meaning {
 	case meansRequest:
 		t.requests += rate
+	case meansServed:
+		t.served += rate
 	case meansError:
 		t.requests += rate
 		t.errors += rate
@@ -161,6 +166,7 @@ func (t *totals) addLatency(h *histogram.FloatHistogram) {
 // fill writes the totals into p.
 func (t *totals) fill(p *overview.Point) {
 	p.QPS = float32(t.requests)
+	p.Served = float32(t.served)
 	p.Errors = float32(t.errors)
 	p.Queries = float32(t.queries)
 	p.Dropped = float32(t.dropped)

@@ -1,10 +1,16 @@
 // The four charts, drawn by uPlot.
 import uPlot from "./vendor/uplot/uPlot.esm.js";
-import { QPS, ERRORS, CPU, MEMORY, sum, median, slowest } from "./series.js";
+import { QPS, SERVED, ERRORS, CPU, MEMORY, QUERIES, sum, median, slowest } from "./series.js";
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
-const round = (v) => (v == null ? "–" : v >= 100 ? Math.round(v).toLocaleString("en") : v >= 10 ? v.toFixed(0) : v.toFixed(1));
-const percent = (v) => (v == null ? "–" : Math.round(v) + " %");
+const round = (v) => (v == null ? "–" : v >= 100 ? Math.round(v).toLocaleString("en") : v >= 10 || v === 0 ? v.toFixed(0) : v.toFixed(1));
+const percent = (v) => (v == null ? "–" : round(v) + " %");
+const thousands = (v) => (v >= 1000 ? v / 1000 + "k" : String(v));
+const duration = (v) => (v == null ? "–" : v >= 1000 ? (v / 1000).toFixed(1) + " s" : round(v) + " ms");
+
+// shortest is the least that an axis shows, in seconds: a page that was opened
+// just now is not left empty.
+const shortest = 60;
 
 // A line has a label, a tone (CSS variable), and its value in one second.
 function lineSets(servers, series) {
@@ -16,19 +22,25 @@ function lineSets(servers, series) {
     return rows.length ? f(rows) : null;
   };
   return {
-    qps: { format: round, lines: [
-      { label: "all", tone: "sum", css: "tone-sum", width: 1.75, fill: 0.07, value: all((rows) => sum(rows, QPS)) },
-      ...each(QPS),
+    qps: { format: round, least: 5, lines: [
+      { label: "visitors", tone: "sum", css: "tone-sum", width: 1.75, fill: 0.07, value: all((rows) => sum(rows, QPS)) },
+      ...each(SERVED),
+      { label: "errors", tone: "bad", css: "tone-bad", width: 1.75, fill: 0.15, none: "0", value: (t) => errors(series, t) },
     ] },
-    latency: { format: round, lines: [
-      { label: "99th percentile", tone: "s3", css: "tone-p99", fill: 0.08, value: all(slowest) },
-      { label: "median", tone: "s1", css: "tone-p50", fill: 0.12, value: all(median) },
+    latency: { format: duration, axis: (v) => (v >= 1000 ? v / 1000 + " s" : v + " ms"), least: 5, lines: [
+      { label: "99th percentile", tone: "slow", css: "tone-slow", fill: 0.12, value: all(slowest) },
+      { label: "median", tone: "sum", css: "tone-sum", width: 1.75, fill: 0.1, value: all(median) },
     ] },
-    errors: { format: round, least: 1, lines: [
-      { label: "all", tone: "bad", css: "tone-bad", width: 1.75, fill: 0.12, value: all((rows) => sum(rows, ERRORS)) },
-    ] },
-    host: { format: percent, top: 100, lines: [...each(CPU), ...each(MEMORY, { dash: [4, 4], quiet: true })] },
+    queries: { format: round, least: 5, lines: each(QUERIES, { fill: 0.05 }) },
+    host: { format: percent, axis: (v) => v + " %", least: 10, most: 100, lines: [...each(CPU), ...each(MEMORY, { dash: [4, 4], quiet: true })] },
   };
+}
+
+// errors are null where there are none, also just before and after, so that no
+// red line runs along the axis of a healthy site.
+function errors(series, t) {
+  const some = (t) => sum(series.rows(t), ERRORS) > 0;
+  return some(t - 1) || some(t) || some(t + 1) ? sum(series.rows(t), ERRORS) : null;
 }
 
 export class Charts {
@@ -60,7 +72,8 @@ export class Charts {
     if (!end) {
       return;
     }
-    const times = Array.from({ length: range }, (_, i) => end - range + 1 + i);
+    const begin = Math.max(end - range + 1, Math.min(this.series.oldest, end - shortest + 1));
+    const times = Array.from({ length: end - begin + 1 }, (_, i) => begin + i);
     this.charts.forEach((c) => c.draw(times));
   }
 }
@@ -99,18 +112,18 @@ class Chart {
   }
 
   options() {
-    const { top, least = 0 } = this.set;
+    const { least = 0, most = Infinity, axis: short = thousands } = this.set;
     const font = "11px system-ui, sans-serif";
     const axis = { stroke: colour("faint"), font, ticks: { show: false }, grid: { stroke: colour("line"), width: 1 } };
     return {
       ...this.size(),
       legend: { show: false },
-      padding: [8, 6, 0, 0],
+      padding: [8, 12, 0, 0],
       cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 } },
-      scales: { y: { range: (_, __, max) => [0, top ?? Math.max(least, nice(max))] } },
+      scales: { y: { range: (_, __, max) => [0, Math.min(most, Math.max(least, nice(max)))] } },
       axes: [
-        { ...axis, grid: { show: false }, size: 26, space: 52, values: (_, ticks, __, ___, step) => ticks.map((t) => clock(t, step)) },
-        { ...axis, size: 42, space: 34, values: (_, ticks) => ticks.map((v) => (v >= 1000 ? v / 1000 + "k" : String(Math.round(v * 100) / 100))) },
+        { ...axis, grid: { show: false }, size: 26, space: 64, values: (u, ticks, _, __, step) => ticks.map((t) => label(u, t, step)) },
+        { ...axis, size: 50, space: 34, values: (_, ticks) => ticks.map((v) => (v ? short(Math.round(v * 100) / 100) : "0")) },
       ],
       series: [{}, ...this.set.lines.map((line) => ({
         stroke: colour(line.tone), width: line.width ?? 1.5, dash: line.dash, points: { show: false }, spanGaps: false,
@@ -132,11 +145,11 @@ class Chart {
       return;
     }
     const last = this.data[0].length - 1;
-    this.set.lines.forEach((_, i) => {
+    this.set.lines.forEach((line, i) => {
       const values = this.data[i + 1];
       // The newest second may not be in from every server yet.
       const v = index != null ? values[index] : values[last] ?? values[last - 1];
-      this.values[i].textContent = this.set.format(v);
+      this.values[i].textContent = v == null && line.none ? line.none : this.set.format(v);
     });
   }
 
@@ -158,6 +171,12 @@ function nice(max) {
   const unit = 10 ** Math.floor(Math.log10(max));
   const steps = [1.2, 1.6, 2, 2.5, 3, 4, 5, 6, 8, 10, 12];
   return unit * steps.find((s) => s * unit >= max * 1.08);
+}
+
+// label is the time at a tick, unless it is so near the right edge that it would be cut.
+function label(u, t, step) {
+  const { min, max } = u.scales.x;
+  return (max - t) / (max - min) * u.bbox.width / devicePixelRatio < (step < 60 ? 16 : 8) ? "" : clock(t, step);
 }
 
 function clock(t, step) {

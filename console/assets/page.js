@@ -1,5 +1,5 @@
 // What of the page is text: the verdict, the servers, the table, the lists.
-import { QPS, ERRORS, CPU, MEMORY, QUERIES, sum, median, slowest } from "./series.js";
+import { QPS, SERVED, ERRORS, CPU, MEMORY, QUERIES, sum, median, slowest } from "./series.js";
 
 const byId = (id) => document.getElementById(id);
 
@@ -71,7 +71,10 @@ function verdict(now) {
 
 function roles(now) {
   const holder = now.holder ? " " + now.holder + " holds the address" + (now.address ? " " + now.address : "") : " Nobody holds the address";
-  return holder + (now.writer ? ", " + now.writer + " takes the writes." : ", nobody takes the writes.");
+  if (now.holder && now.holder === now.writer) {
+    return holder + " and takes the database's writes.";
+  }
+  return holder + (now.writer ? ", " + now.writer + " takes the database's writes." : ", nobody takes the database's writes.");
 }
 
 function showVerdict(v) {
@@ -105,10 +108,10 @@ function serverCard(now, s, i) {
   if (now.writer === s.name) {
     roles.append(element("span", "role", "writer"));
   }
-  const rate = element("p", "rate", element("span", "number", "–"), " ", element("small", "", "requests/s"));
+  const rate = element("p", "rate", element("span", "number", "–"), " ", element("small", "", "requests/s served"));
   card.append(
     element("header", "", name, element("span", "where", s.address), element("span", "health-word " + word[0], word[1])),
-    roles, rate, meter("CPU", "cpu"), meter("Memory", "memory"), element("p", "busiest", busiest(s)),
+    roles, rate, meter("CPU", "cpu"), meter("Memory", "memory"), busiest(s),
   );
   return card;
 }
@@ -121,8 +124,11 @@ function meter(label, css) {
 }
 
 function busiest(s) {
-  const top = [...(s.processes ?? [])].sort((a, b) => b.cpu - a.cpu || b.memory - a.memory)[0];
-  return top && s.reachable ? "Busiest: " + top.name + " " + top.cpu.toFixed(1) + " %, " + Math.round(top.memory / 2 ** 20) + " MiB" : "";
+  const top = s.reachable ? [...(s.processes ?? [])].sort((a, b) => b.cpu - a.cpu || b.memory - a.memory).slice(0, 3) : [];
+  const rows = top.map((p) => element("tr", "", heading("row", p.name), element("td", "", percent(p.cpu)), element("td", "", Math.round(p.memory / 2 ** 20) + " MiB")));
+  const table = element("table", "busiest", element("tbody", "", ...rows));
+  table.setAttribute("aria-label", "Busiest processes of " + s.name);
+  return table;
 }
 
 function showHealth(now) {
@@ -158,7 +164,7 @@ function showAlerts(alerts) {
   const words = { ok: ["good", "quiet"], pending: ["warn", "pending"], firing: ["bad", "firing"] };
   byId("alerts").replaceChildren(...alerts.map((a) => {
     const [css, word] = words[a.state];
-    const rule = "above " + a.above.toLocaleString("en") + " requests/s for " + a.for + (a.since ? ", since " + hour(a.since) : "");
+    const rule = "above " + a.above.toLocaleString("en") + " requests/s for " + a.for.replace(/(\d)([a-z])/g, "$1 $2") + (a.since ? ", since " + hour(a.since) : "");
     return element("li", "", element("span", "", a.name), element("span", "word " + css, word), element("small", "", rule));
   }));
   if (!alerts.length) {
@@ -178,9 +184,9 @@ export function showFigures(now, series) {
   const t = series.complete(now.servers.filter((s) => s.reachable).map((s) => s.name));
   const rows = series.rows(t);
   byId("qps").textContent = figure(sum(rows, QPS));
-  setFigure("p50", median(rows), "ms");
-  setFigure("p99", slowest(rows), "ms");
-  setFigure("errors", sum(rows, ERRORS), "/s");
+  setTime("p50", median(rows));
+  setTime("p99", slowest(rows));
+  setFigure("errors", sum(rows, ERRORS), "per s");
   setFigure("queries", sum(rows, QUERIES), "queries/s");
   byId("errors").className = sum(rows, ERRORS) > 0 ? "bad" : "";
   for (const s of now.servers) {
@@ -188,16 +194,23 @@ export function showFigures(now, series) {
   }
 }
 
+const percent = (v) => figure(v) + " %";
 const figure = (v) => (v >= 100 ? Math.round(v).toLocaleString("en") : v > 0 && v < 10 ? v.toFixed(1) : String(Math.round(v)));
 
 function setFigure(id, v, unit) {
   byId(id).replaceChildren(v == null ? "–" : figure(v), " ", element("small", "", v == null ? "" : unit));
 }
 
+// setTime writes milliseconds, or seconds from one on.
+function setTime(id, v) {
+  const long = v >= 1000;
+  setFigure(id, long ? v / 1000 : v, long ? "s" : "ms");
+}
+
 function showRow(card, row) {
-  card.querySelector(".number").textContent = row ? figure(row[QPS]) : "–";
+  card.querySelector(".number").textContent = row ? figure(row[SERVED]) : "–";
   for (const [css, column] of [["cpu", CPU], ["memory", MEMORY]]) {
     card.querySelector("progress." + css).value = row ? row[column] : 0;
-    card.querySelector("." + css + "-text").textContent = row ? Math.round(row[column]) + " %" : "–";
+    card.querySelector("." + css + "-text").textContent = row ? percent(row[column]) : "–";
   }
 }

@@ -1,7 +1,7 @@
 // Series holds the last hour of each server's points by second.
 
 // Positions in a row; console/events.go writes them.
-export const T = 0, QPS = 1, ERRORS = 2, P50 = 3, P99 = 4, CPU = 5, MEMORY = 6, QUERIES = 7, IN_FLIGHT = 8, DROPPED = 9;
+export const T = 0, QPS = 1, ERRORS = 2, P50 = 3, P99 = 4, CPU = 5, MEMORY = 6, QUERIES = 7, IN_FLIGHT = 8, DROPPED = 9, SERVED = 10;
 
 const HOUR = 3600;
 
@@ -9,6 +9,7 @@ export class Series {
   servers = [];
   points = new Map(); // by server: Map of second → row
   newest = 0;
+  oldest = Infinity; // ever seen
 
   setServers(names) {
     this.servers = names;
@@ -26,6 +27,7 @@ export class Series {
       for (const row of list) {
         known.set(row[T], row);
         this.newest = Math.max(this.newest, row[T]);
+        this.oldest = Math.min(this.oldest, row[T]);
       }
       this.forget(known);
     }

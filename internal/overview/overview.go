@@ -7,12 +7,13 @@ package overview
 // that could not be measured is zero.
 type Point struct {
 	Time     int64   `json:"t"`              // Unix seconds, the end of the second
-	QPS      float32 `json:"q"`              // requests that its balancer answered
+	QPS      float32 `json:"q"`              // visitors' requests that its balancer answered
+	Served   float32 `json:"w,omitempty"`    // requests that its web server answered, whichever balancer they came by
 	Errors   float32 `json:"e,omitempty"`    // of those, with status 5xx
 	P50      float32 `json:"p50,omitempty"`  // median time to answer, milliseconds
 	P99      float32 `json:"p99,omitempty"`  // 99th percentile, milliseconds
-	CPU      float32 `json:"cpu"`            // of the whole server, percent of all cores
-	Memory   float32 `json:"mem"`            // of the whole server, percent in use
+	CPU      float32 `json:"cpu"`            // of the server, percent of all cores
+	Memory   float32 `json:"mem"`            // of the server, percent in use
 	Queries  float32 `json:"db,omitempty"`   // database queries
 	InFlight float32 `json:"fly,omitempty"`  // requests being answered
 	Dropped  float32 `json:"drop,omitempty"` // packets that the firewall refused
