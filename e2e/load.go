@@ -119,8 +119,13 @@ func (l *Load) post(text string) {
 func (l *Load) Gap(from, to time.Time) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return Longest(l.acks, from, to)
+}
+
+// Longest is the longest time between from and to in which none of the moments lies.
+func Longest(moments []time.Time, from, to time.Time) time.Duration {
 	longest, last := time.Duration(0), from
-	for _, t := range slices.SortedFunc(slices.Values(l.acks), time.Time.Compare) {
+	for _, t := range slices.SortedFunc(slices.Values(moments), time.Time.Compare) {
 		if t.Before(from) || t.After(to) {
 			continue
 		}

@@ -25,6 +25,7 @@ type Lab struct {
 	Prefix       string // first three numbers of the addresses, as "10.84.0"
 	Site         string // path of the site file
 	Root         string // of the repository
+	Program      string // path of the trivet that is tried; empty: the repository's
 }
 
 // New describes a lab; nothing is started.
@@ -41,7 +42,12 @@ var Servers = []string{"s1", "s2", "s3"}
 const Domain = "www.foobar.com"
 
 // Binary is the path of the trivet that is tried.
-func (l *Lab) Binary() string { return filepath.Join(l.Root, "trivet") }
+func (l *Lab) Binary() string {
+	if l.Program != "" {
+		return l.Program
+	}
+	return filepath.Join(l.Root, "trivet")
+}
 
 // Command prepares a trivet command about this lab.
 func (l *Lab) Command(ctx context.Context, args ...string) *exec.Cmd {
