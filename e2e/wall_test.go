@@ -154,3 +154,31 @@ func mustContain(t *testing.T, text, word string) {
 		t.Errorf("got %q, want it to say %q", text, word)
 	}
 }
+
+// A port that another program has taken is named in the status, costs no request, and is taken back when it is free.
+func TestPortInUse(t *testing.T) {
+	ensureUp(t)
+	address := net.JoinHostPort(ring.Address(1), "7080")
+	kill(t, slices.Concat(processes(t, "s1", "trivet node"), processes(t, "s1", "trivet worker web"))...)
+	var taken net.Listener
+	eventually(t, 10*time.Second, "another program takes the port", func() bool {
+		err := inside("s1", func() (err error) {
+			taken, err = net.Listen("tcp", address)
+			return err
+		})
+		return err == nil
+	})
+	defer func() { _ = taken.Close() }()
+	eventually(t, 30*time.Second, "the status names the port that is in use", func() bool {
+		out, err := ring.Run(t.Context(), "status")
+		return err != nil && strings.Contains(out, "s1 web: ") && strings.Contains(out, "address already in use")
+	})
+	if code, _ := get(t, visitor(t, ring.Floating()), "/"); code != 200 {
+		t.Errorf("the site answers %d", code)
+	}
+	_ = taken.Close()
+	eventually(t, 60*time.Second, "all is healthy again", func() bool {
+		s, err := ring.Status(t.Context())
+		return err == nil && s.Healthy
+	})
+}
