@@ -61,7 +61,7 @@ func TestStandingSurvivesRestart(t *testing.T) {
 	dir := t.TempDir()
 	alerts := []site.Alert{{Name: "busy", Above: 100}, {Name: "flood", Above: 1000}}
 	before := &Monitor{cfg: Config{SeriesDir: dir}, rules: rules(nil, alerts)}
-	before.step(7, notice{Value: 500})
+	before.step(7, notice{Value: 500}, true)
 	if err := before.save(); err != nil {
 		t.Fatal(err)
 	}
@@ -73,10 +73,10 @@ func TestStandingSurvivesRestart(t *testing.T) {
 	if diff := cmp.Diff([]string{overview.AlertFiring, overview.AlertOK, "7"}, got); diff != "" {
 		t.Errorf("after the restart (-want +got):\n%s", diff)
 	}
-	if sent := after.step(8, notice{Value: 500}); len(sent) > 0 {
+	if sent := after.step(8, notice{Value: 500}, true); len(sent) > 0 {
 		t.Errorf("sent twice: %+v", sent)
 	}
-	if sent := after.step(9, notice{Value: 5}); len(sent) != 1 || sent[0].Status != statusResolved {
+	if sent := after.step(9, notice{Value: 5}, true); len(sent) != 1 || sent[0].Status != statusResolved {
 		t.Errorf("its end: got %+v, want it resolved", sent)
 	}
 }
@@ -127,7 +127,9 @@ func TestWebhookTriesAgain(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			var events []string
-			w := newWebhook(slog.New(slog.DiscardHandler), func(s string) { events = append(events, s) })
+			w := newWebhook(slog.New(slog.DiscardHandler))
+			w.mine = func() bool { return true }
+			w.settled = func(_ notice, s string) { events = append(events, s) }
 			f := &flaky{down: down}
 			w.client = &http.Client{Transport: f, Timeout: noticeTimeout}
 			w.deliver(t.Context(), notice{Alert: "busy", Status: statusFiring, url: "http://hook.example/secret"})

@@ -12,6 +12,11 @@ func (m *Monitor) Note(text string) {
 	e := overview.Event{Time: time.Now().Unix(), Text: text}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.share(e)
+}
+
+// share keeps an event, for the other monitors too; m.mu is held.
+func (m *Monitor) share(e overview.Event) {
 	m.keep(e)
 	m.mine = newest(append(m.mine, e))
 }

@@ -64,11 +64,14 @@ type Monitor struct {
 	collected beat // a second of this server is in its ring
 	published beat // the peers' second is in too: for the console
 
+	saving sync.Mutex // orders writers of the standing
+
 	mu        sync.Mutex
 	rings     map[string]*Ring
 	heard     map[string]time.Time // when a server's last point came in
 	processes map[string][]overview.Process
 	rules     []*rule
+	pending   []*pending       // oldest first
 	events    []overview.Event // oldest first
 	mine      []overview.Event // of those, what only this server knows
 }
@@ -85,7 +88,8 @@ func New(c Config) *Monitor {
 		cfg: c, store: NewStore(c.Log, c.SeriesDir),
 		rings: map[string]*Ring{}, heard: map[string]time.Time{}, processes: map[string][]overview.Process{},
 	}
-	m.webhook = newWebhook(c.Log, m.Note)
+	m.webhook = newWebhook(c.Log)
+	m.webhook.mine, m.webhook.settled, m.webhook.returned = m.sends, m.settled, m.returned
 	m.dropped = c.Metrics.Counter("trivet_samples_dropped_total", "Samples that the series refused.")
 	return m
 }
@@ -250,6 +254,9 @@ func (m *Monitor) add(server string, f overview.Frame) {
 		m.processes[server] = f.Processes
 	}
 	m.keep(f.Events...)
+	for _, e := range f.Events {
+		m.forget(e)
+	}
 }
 
 func (m *Monitor) ring(server string) *Ring {
@@ -276,22 +283,23 @@ func (m *Monitor) alert(t int64) {
 	if len(n.Servers) == 0 {
 		return
 	}
-	changed := m.step(t, n)
+	changed := m.step(t, n, sends(s))
+	for _, n := range changed {
+		m.note(time.Unix(t, 0), n.event().Text)
+	}
 	if len(changed) > 0 {
 		if err := m.save(); err != nil {
 			m.cfg.Log.Warn("save standing of alerts", "err", err)
 		}
 	}
-	for _, n := range changed {
-		m.note(time.Unix(t, 0), n.event().Text)
-		if n.url != "" && sends(s) {
-			m.webhook.post(n)
-		}
-	}
+	m.flush(s)
 }
 
+// sends reports whether this server is the one that sends notices now.
+func (m *Monitor) sends() bool { return sends(*m.state.Load()) }
+
 // step returns a notice for each rule that begins or ceases to fire.
-func (m *Monitor) step(t int64, n notice) []notice {
+func (m *Monitor) step(t int64, n notice, mine bool) []notice {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var out []notice
@@ -299,9 +307,12 @@ func (m *Monitor) step(t int64, n notice) []notice {
 		if !r.step(t, n.Value) {
 			continue
 		}
-		n.Alert, n.Status, n.Threshold, n.url = r.Name, r.status(), r.Above, r.Webhook
+		n.Alert, n.Status, n.Threshold = r.Name, r.status(), r.Above
 		n.Since = time.Unix(t, 0).UTC()
 		out = append(out, n)
+		if r.Webhook != "" {
+			m.hold(n, mine)
+		}
 	}
 	return out
 }

@@ -16,15 +16,23 @@ import (
 // survives a restart: what fires is not sent twice, and its end is sent.
 const standing = "alerts.json"
 
-// save writes how the rules stand.
+// kept is what the file holds.
+type kept struct {
+	Alerts  []overview.Alert `json:"alerts"`
+	Pending []*pending       `json:"pending"` // notices that nobody is known to have delivered
+}
+
+// save writes how the rules stand, and what has not been delivered.
 func (m *Monitor) save() error {
+	m.saving.Lock()
+	defer m.saving.Unlock()
 	m.mu.Lock()
-	var shown []overview.Alert
+	k := kept{Pending: m.pending}
 	for _, r := range m.rules {
-		shown = append(shown, r.show())
+		k.Alerts = append(k.Alerts, r.show())
 	}
+	data, err := json.Marshal(k)
 	m.mu.Unlock()
-	data, err := json.Marshal(shown)
 	if err != nil {
 		return fmt.Errorf("encode standing of alerts: %w", err)
 	}
@@ -40,7 +48,7 @@ func (m *Monitor) recall() error {
 	if err != nil {
 		return fmt.Errorf("read standing of alerts: %w", err)
 	}
-	var saved []overview.Alert
+	var saved kept
 	if err := json.Unmarshal(data, &saved); err != nil {
 		return fmt.Errorf("decode standing of alerts: %w", err)
 	}
@@ -48,9 +56,10 @@ func (m *Monitor) recall() error {
 	defer m.mu.Unlock()
 	for _, r := range m.rules {
 		same := func(a overview.Alert) bool { return a.Name == r.Name && a.Above == r.Above && a.For == r.For.String() }
-		if i := slices.IndexFunc(saved, same); i >= 0 && saved[i].State == overview.AlertFiring {
-			r.become(saved[i].State, saved[i].Since)
+		if i := slices.IndexFunc(saved.Alerts, same); i >= 0 && saved.Alerts[i].State == overview.AlertFiring {
+			r.become(saved.Alerts[i].State, saved.Alerts[i].Since)
 		}
 	}
+	m.pending = saved.Pending
 	return nil
 }

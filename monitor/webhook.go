@@ -18,32 +18,34 @@ import (
 const (
 	noticeTimeout  = 5 * time.Second // of one attempt
 	noticeAttempts = 8               // over about two minutes
-	noticeQueue    = 100             // notices that may wait; more are dropped, and logged
+	noticeQueue    = 100             // notices that may wait
 )
 
 // webhook sends notices, in order, each until it is taken or given up.
 type webhook struct {
-	log    *slog.Logger
-	client *http.Client
-	queue  chan notice
-	event  func(text string) // what the console's list gets to know
+	log      *slog.Logger
+	client   *http.Client
+	queue    chan notice
+	mine     func() bool                 // whether this server is still the one that sends
+	settled  func(n notice, text string) // n was delivered or given up
+	returned func(notice)                // it is another server's now
 }
 
-func newWebhook(log *slog.Logger, event func(string)) *webhook {
+func newWebhook(log *slog.Logger) *webhook {
 	return &webhook{
 		log:    log,
 		client: &http.Client{Timeout: noticeTimeout, Transport: &http.Transport{DisableKeepAlives: true}},
 		queue:  make(chan notice, noticeQueue),
-		event:  event,
 	}
 }
 
-// post queues n; it never waits.
-func (w *webhook) post(n notice) {
+// post queues n and returns true, or false if too many wait.
+func (w *webhook) post(n notice) bool {
 	select {
 	case w.queue <- n:
+		return true
 	default:
-		w.log.Error("drop notice: too many wait", "alert", n.Alert, "status", n.Status)
+		return false
 	}
 }
 
@@ -64,8 +66,12 @@ func (w *webhook) deliver(ctx context.Context, n notice) {
 	back := process.Backoff{Min: time.Second, Max: 30 * time.Second}
 	var err error
 	for range noticeAttempts {
+		if !w.mine() {
+			w.returned(n)
+			return
+		}
 		if err = w.send(ctx, n); err == nil {
-			w.event(fmt.Sprintf("Webhook told: %s %s", n.Alert, n.Status))
+			w.settled(n, fmt.Sprintf("Webhook told: %s %s", n.Alert, n.Status))
 			return
 		}
 		if back.Wait(ctx) != nil {
@@ -73,7 +79,7 @@ func (w *webhook) deliver(ctx context.Context, n notice) {
 		}
 	}
 	w.log.Error("give up webhook", "alert", n.Alert, "status", n.Status, "err", err)
-	w.event(fmt.Sprintf("Webhook of %s does not answer: %v", n.Alert, err))
+	w.settled(n, fmt.Sprintf("Webhook of %s does not answer: %v", n.Alert, err))
 }
 
 // send makes one attempt.

@@ -71,6 +71,7 @@ type Alert struct {
 type Event struct {
 	Time int64  `json:"t"` // Unix seconds
 	Text string `json:"text"`
+	Told string `json:"told,omitempty"` // the alert and the status that a webhook was told by this
 }
 
 // Frame is what a monitor sends once a second on /v1/stream: its newest point,
