@@ -22,16 +22,16 @@ var edges = map[string][]string{
 	},
 	"node": {
 		"app", "certificate", "cluster", "database", "firewall", "internal/atomicfile", "internal/floating", "internal/metric",
-		"internal/mtls", "internal/part", "internal/process", "internal/release", "internal/worker", "site",
+		"internal/mtls", "internal/pace", "internal/part", "internal/process", "internal/release", "internal/worker", "site",
 	},
 	"lab":     {"internal/account", "internal/atomicfile", "internal/link", "internal/netns", "internal/part", "internal/process"},
-	"cluster": {"internal/part"},
+	"cluster": {"internal/pace", "internal/part"},
 	"console": {"internal/overview"},
 
-	"app":             {"internal/atomicfile", "internal/part", "internal/process", "site"},
-	"balancer":        {"internal/metric", "internal/mtls", "internal/part", "proxy", "site"},
+	"app":             {"internal/atomicfile", "internal/pace", "internal/part", "internal/process", "site"},
+	"balancer":        {"internal/metric", "internal/mtls", "internal/pace", "internal/part", "proxy", "site"},
 	"certificate":     {"internal/atomicfile", "internal/metric", "internal/mtls", "internal/part"},
-	"database":        {"database/sst", "internal/atomicfile", "internal/metric", "internal/part", "internal/process", "site"},
+	"database":        {"database/sst", "internal/atomicfile", "internal/metric", "internal/pace", "internal/part", "internal/process", "site"},
 	"database/router": {"internal/metric", "internal/mtls", "internal/part"},
 	"database/sst":    {"internal/mtls", "internal/part"},
 	"firewall":        {"internal/metric", "internal/part", "site"},
@@ -43,11 +43,12 @@ var edges = map[string][]string{
 	"internal/part":     {"site"},
 	"internal/process":  {"internal/atomicfile"},
 	"internal/release":  {"site"},
-	"internal/worker":   {"internal/metric", "internal/part", "internal/process"},
+	"internal/worker":   {"internal/metric", "internal/pace", "internal/part", "internal/process"},
 	"site/schema":       {"site"},
 
 	// Only tests import these.
 	"database/identitytest": {"internal/mtls", "internal/part"},
+	"e2e/bench":             {"e2e"},
 	"e2e/load":              {"e2e"},
 	"proxy/proxytest":       {"internal/mtls", "internal/part"},
 }

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"trivet/internal/pace"
 	"trivet/internal/part"
 	"trivet/site"
 )
@@ -38,7 +39,7 @@ func (s *streak) pace(h site.Health) time.Duration {
 	if !s.up && time.Since(s.began) < startLimit {
 		return min(probePace, h.Interval.Std())
 	}
-	return h.Interval.Std()
+	return pace.Next(h.Interval.Std())
 }
 
 // checker asks one instance for its health, by one connection that it keeps.

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"trivet/internal/pace"
 	"trivet/proxy"
 	"trivet/site"
 )
@@ -118,7 +119,7 @@ func (c *checker) pause() time.Duration {
 	if c.backend.target.State() == proxy.Down && time.Since(c.out) < backSoon {
 		return min(interval, backPause)
 	}
-	return interval
+	return pace.Next(interval)
 }
 
 func (c *checker) settings() site.Health { return c.balancer.now.Load().site.Balancer.Health }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -37,6 +38,9 @@ func runNode(e *env) error {
 	if err := needRoot(); err != nil {
 		return err
 	}
+	// Node carries no visitor's bytes: a second core would be woken, and go idle
+	// again, at almost everything that it does.
+	runtime.GOMAXPROCS(1)
 	exe, err := os.Executable()
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"net"
+	"runtime"
 
 	"trivet/balancer"
 	"trivet/console"
@@ -96,6 +97,7 @@ func buildRouter(e *worker.Env) (part.Part, error) {
 }
 
 func buildMonitor(e *worker.Env) (part.Part, error) {
+	runtime.GOMAXPROCS(1) // as in runNode
 	l, err := listeners(e, "peer", "console")
 	if err != nil {
 		return nil, err

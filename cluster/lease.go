@@ -11,6 +11,8 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	etcdlease "go.etcd.io/etcd/server/v3/lease"
+
+	"trivet/internal/pace"
 )
 
 // The lease. Its deadline is counted here from before each renewal was sent,
@@ -139,7 +141,7 @@ func acquire(ctx context.Context, client *clientv3.Client, key, data string, id 
 func (c *Cluster) keepLease(ctx context.Context, m *member) {
 	for ctx.Err() == nil {
 		leader := m.etcd.Server.LeaderChangedNotify()
-		wait := renewInterval
+		wait := pace.Next(renewInterval)
 		if m.etcd.Server.Lead() != 0 && !c.refresh(ctx, m, leader) {
 			wait = renewRetry
 		}

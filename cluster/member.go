@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	_ "unsafe" // for go:linkname
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"go.etcd.io/etcd/client/pkg/v3/transport"
@@ -34,7 +35,16 @@ const (
 	caInterval = 5 * time.Second         // between looks at the authority's file, at least
 )
 
+// resync is etcd's own variable: how often it looks for watches that have fallen
+// behind. There is no setting for it, and its tenth of a second is a quarter of
+// all that wakes an idle node. A watch that keeps up, as ours do, does not need
+// it. If a later etcd names it otherwise, this is a variable that nobody reads.
+//
+//go:linkname resync go.etcd.io/etcd/server/v3/storage/mvcc.watchResyncPeriod
+var resync time.Duration
+
 func init() {
+	resync = 500 * time.Millisecond
 	// A segment is preallocated on the disk; the default of 64 MB is for clusters with much traffic.
 	wal.SegmentSizeBytes = 4 << 20
 }

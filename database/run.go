@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"trivet/internal/pace"
 	"trivet/internal/part"
 	"trivet/internal/process"
 )
@@ -129,7 +130,7 @@ func (d *Database) step(ctx context.Context) time.Duration {
 	case !v.serves() || !d.lost.IsZero() || a.kind != wait:
 		return unsettled
 	}
-	return steady
+	return pace.Next(steady)
 }
 
 // adopt finds a mariadbd that an earlier node started.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"trivet/internal/floating"
+	"trivet/internal/pace"
 	"trivet/internal/part"
 )
 
@@ -42,15 +43,16 @@ type agreement interface {
 
 // run keeps the address in step until ctx ends; then it stays as it is.
 func (a *address) run(ctx context.Context, states <-chan part.State) {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
+	due := time.NewTimer(0)
+	defer due.Stop()
 	var s part.State
 	for {
+		due.Reset(pace.Next(time.Second))
 		select {
 		case <-ctx.Done():
 			return
 		case s = <-states:
-		case <-tick.C:
+		case <-due.C:
 		}
 		if s.Site == nil || !a.locate(ctx, s) {
 			continue

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"trivet/internal/pace"
 	"trivet/internal/part"
 	"trivet/internal/process"
 )
@@ -120,13 +121,13 @@ func (d *driver) again() {
 }
 
 func (d *driver) check(ctx context.Context) {
-	tick := time.NewTicker(checkEvery)
-	defer tick.Stop()
+	due := time.NewTimer(pace.Next(checkEvery))
+	defer due.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-due.C:
 		case <-d.look:
 		}
 		cctx, cancel := context.WithTimeout(ctx, checkLimit)
@@ -135,6 +136,7 @@ func (d *driver) check(ctx context.Context) {
 		if ctx.Err() == nil {
 			d.note(err)
 		}
+		due.Reset(pace.Next(checkEvery))
 	}
 }
 

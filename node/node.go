@@ -25,6 +25,7 @@ import (
 	"trivet/firewall"
 	"trivet/internal/metric"
 	"trivet/internal/mtls"
+	"trivet/internal/pace"
 	"trivet/internal/part"
 	"trivet/internal/worker"
 )
@@ -173,18 +174,19 @@ func (n *Node) kick() {
 
 // recompose composes and hands out the State whenever something has changed.
 func (n *Node) recompose(ctx context.Context) {
-	tick := time.NewTicker(2 * time.Second) // quorum changes without an event
-	defer tick.Stop()
+	due := time.NewTimer(0)
+	defer due.Stop()
 	running := newPIDs(n.metrics, recordsDir)
 	for {
 		n.compose()
 		n.distribute()
 		running.look()
+		due.Reset(pace.Next(2 * time.Second)) // quorum changes without an event
 		select {
 		case <-ctx.Done():
 			return
 		case <-n.wake:
-		case <-tick.C:
+		case <-due.C:
 		}
 	}
 }

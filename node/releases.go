@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"trivet/internal/mtls"
+	"trivet/internal/pace"
 	"trivet/internal/part"
 	"trivet/internal/process"
 	"trivet/internal/release"
@@ -73,21 +74,35 @@ func complete(hash string) bool {
 // usually pushes it before it is declared, so a fetch is for a server that was away.
 func (r *releases) run(ctx context.Context) {
 	back := process.Backoff{Min: time.Second, Max: 15 * time.Second}
-	for back.Wait(ctx) == nil {
+	due := time.NewTimer(pace.Next(time.Second))
+	defer due.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-due.C:
+		}
 		hash, peers := r.missing()
 		if hash == "" {
 			back.Reset()
+			due.Reset(pace.Next(time.Second))
 			continue
 		}
-		for _, p := range peers {
-			if err := r.fetch(ctx, p, hash); err != nil {
-				r.log.Warn("fetch release", "from", p.Name, "hash", hash, "err", err)
-				continue
-			}
-			r.log.Info("fetched release", "from", p.Name, "hash", hash)
-			r.ready()
-			break
+		r.fetchFrom(ctx, peers, hash)
+		due.Reset(back.Next())
+	}
+}
+
+// fetchFrom gets one release from the first peer that gives it.
+func (r *releases) fetchFrom(ctx context.Context, peers []part.Member, hash string) {
+	for _, p := range peers {
+		if err := r.fetch(ctx, p, hash); err != nil {
+			r.log.Warn("fetch release", "from", p.Name, "hash", hash, "err", err)
+			continue
 		}
+		r.log.Info("fetched release", "from", p.Name, "hash", hash)
+		r.ready()
+		return
 	}
 }
 

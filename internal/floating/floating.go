@@ -149,12 +149,7 @@ func (a *Address) prefix() netip.Prefix { return netip.PrefixFrom(a.addr, a.addr
 
 // held names the server's interface and says whether it carries the address.
 func (a *Address) held() (ifname string, held bool, err error) {
-	ifname, err = link.InterfaceOf(a.server)
-	if err != nil {
-		return "", false, err
-	}
-	held, err = link.HasAddress(ifname, a.prefix())
-	return ifname, held, err
+	return link.Carries(a.server, a.prefix())
 }
 
 // announce tells the neighbours now, and if the address is new here in the

@@ -39,19 +39,6 @@ func DelAddress(ifname string, prefix netip.Prefix) error {
 	return nil
 }
 
-// HasAddress reports whether the interface carries exactly that address and length.
-func HasAddress(ifname string, prefix netip.Prefix) (bool, error) {
-	l, err := find(ifname)
-	if err != nil {
-		return false, fmt.Errorf("look for address %s: %w", prefix, err)
-	}
-	all, err := complete(func() ([]netlink.Addr, error) { return netlink.AddrList(l, netlink.FAMILY_ALL) })
-	if err != nil {
-		return false, fmt.Errorf("list addresses of %s: %w", ifname, err)
-	}
-	return slices.ContainsFunc(all, func(a netlink.Addr) bool { return toPrefix(a.IPNet) == prefix }), nil
-}
-
 // InterfaceOf names the interface that carries the address, with any length;
 // the error is ErrNotFound if none does.
 func InterfaceOf(addr netip.Addr) (string, error) {
@@ -65,6 +52,23 @@ func InterfaceOf(addr netip.Addr) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("%w: none carries %s", ErrNotFound, addr)
+}
+
+// Carries names the interface that carries addr, with any length, and reports
+// whether the same carries other, with exactly that length; the error is
+// ErrNotFound if none carries addr.
+func Carries(addr netip.Addr, other netip.Prefix) (ifname string, carries bool, err error) {
+	all, err := complete(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
+	if err != nil {
+		return "", false, fmt.Errorf("list addresses: %w", err)
+	}
+	i := slices.IndexFunc(all, func(a netlink.Addr) bool { return toPrefix(a.IPNet).Addr() == addr.Unmap() })
+	if i < 0 {
+		return "", false, fmt.Errorf("%w: none carries %s", ErrNotFound, addr)
+	}
+	index := all[i].LinkIndex
+	carries = slices.ContainsFunc(all, func(a netlink.Addr) bool { return a.LinkIndex == index && toPrefix(a.IPNet) == other })
+	return nameOf(index), carries, nil
 }
 
 // Overlap says what already uses a part of the network, in words such as

@@ -98,14 +98,18 @@ func checkAddress(t *testing.T, p netip.Prefix) error {
 	if name, err := link.InterfaceOf(p.Addr()); name != "eth0" || err != nil {
 		t.Errorf("InterfaceOf = %q, %v, want eth0", name, err)
 	}
-	if has, err := link.HasAddress("eth0", p); !has || err != nil {
-		t.Errorf("HasAddress = %v, %v, want true", has, err)
+	if name, carries, err := link.Carries(p.Addr(), p); name != "eth0" || !carries || err != nil {
+		t.Errorf("Carries = %q, %v, %v, want eth0, true", name, carries, err)
+	}
+	longer := netip.PrefixFrom(p.Addr(), p.Addr().BitLen())
+	if name, carries, err := link.Carries(p.Addr(), longer); name != "eth0" || carries || err != nil {
+		t.Errorf("Carries another length = %q, %v, %v, want eth0, false", name, carries, err)
 	}
 	if err := errors.Join(link.DelAddress("eth0", p), link.DelAddress("eth0", p)); err != nil {
 		return err
 	}
-	if has, err := link.HasAddress("eth0", p); has || err != nil {
-		t.Errorf("HasAddress after deletion = %v, %v, want false", has, err)
+	if _, _, err := link.Carries(p.Addr(), p); !errors.Is(err, link.ErrNotFound) {
+		t.Errorf("Carries after deletion: %v, want ErrNotFound", err)
 	}
 	if _, err := link.InterfaceOf(p.Addr()); !errors.Is(err, link.ErrNotFound) {
 		t.Errorf("InterfaceOf after deletion: %v, want ErrNotFound", err)

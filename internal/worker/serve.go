@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"trivet/internal/metric"
+	"trivet/internal/pace"
 	"trivet/internal/part"
 	"trivet/internal/process"
 )
@@ -198,24 +199,28 @@ func (s *server) apply(ctx context.Context, c *conn, states <-chan *stateMessage
 	}
 }
 
+// look is the time between two looks at the part's health.
+const look = time.Second
+
 // beat looks at the part's health each second, and reports changes at once and the rest each beat.
 func (s *server) beat(ctx context.Context, c *conn) {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
+	due := time.NewTimer(0)
+	defer due.Stop()
 	last, sent := (*healthMessage)(nil), time.Time{}
 	for {
 		h := s.health(ctx)
-		if last == nil || *h != *last || time.Since(sent) >= beat {
+		if last == nil || *h != *last || time.Since(sent) > beat-look/2 {
 			if c.send(message{Health: h}) != nil {
 				_ = c.c.Close()
 				return
 			}
 			last, sent = h, time.Now()
 		}
+		due.Reset(pace.Next(look))
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-due.C:
 		}
 	}
 }

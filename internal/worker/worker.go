@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"trivet/internal/pace"
 	"trivet/internal/part"
 	"trivet/internal/process"
 )
@@ -191,16 +192,17 @@ func (w *Worker) watch(ctx context.Context, p *process.Process, back *process.Ba
 	w.mu.Lock()
 	w.proc, w.heard = p, time.Now()
 	w.mu.Unlock()
-	tick := time.NewTicker(beat)
-	defer tick.Stop()
+	due := time.NewTimer(0)
+	defer due.Stop()
 	for {
+		due.Reset(pace.Next(beat))
 		select {
 		case <-ctx.Done():
 			return
 		case <-p.Done():
 			w.ended(p)
 			return
-		case <-tick.C:
+		case <-due.C:
 			if w.silentFor() > w.silence {
 				w.cfg.Log.Warn("worker is silent, ending it", "worker", w.cfg.Name, "pid", p.PID())
 				p.KillGroup()
