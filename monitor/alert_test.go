@@ -62,12 +62,16 @@ func TestStandingSurvivesRestart(t *testing.T) {
 	alerts := []site.Alert{{Name: "busy", Above: 100}, {Name: "flood", Above: 1000}}
 	before := &Monitor{cfg: Config{SeriesDir: dir}, rules: rules(nil, alerts)}
 	before.step(7, notice{Value: 500}, true)
+	before.Note("it began")
 	if err := before.save(); err != nil {
 		t.Fatal(err)
 	}
 	after := &Monitor{cfg: Config{SeriesDir: dir}, rules: rules(nil, alerts)}
 	if err := after.recall(); err != nil {
 		t.Fatal(err)
+	}
+	if len(after.events) != 1 || after.events[0].Text != "it began" {
+		t.Errorf("events after the restart: got %+v", after.events)
 	}
 	got := []string{after.rules[0].state, after.rules[1].state, fmt.Sprint(after.rules[0].since)}
 	if diff := cmp.Diff([]string{overview.AlertFiring, overview.AlertOK, "7"}, got); diff != "" {

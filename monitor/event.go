@@ -39,6 +39,7 @@ func (m *Monitor) keep(events ...overview.Event) {
 			i--
 		}
 		m.events = slices.Insert(m.events, i, e)
+		m.unsaved = true
 	}
 	m.events = newest(m.events)
 }

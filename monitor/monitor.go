@@ -74,6 +74,7 @@ type Monitor struct {
 	pending   []*pending       // oldest first
 	events    []overview.Event // oldest first
 	mine      []overview.Event // of those, what only this server knows
+	unsaved   bool             // events or what else the standing holds
 }
 
 // New returns a Monitor. It does nothing until Run and the first Apply.
@@ -214,6 +215,7 @@ func (m *Monitor) watch(ctx context.Context) error {
 			return nil
 		}
 		m.alert(now.Unix() - 1)
+		m.remember()
 		m.published.strike()
 	}
 }
@@ -287,11 +289,7 @@ func (m *Monitor) alert(t int64) {
 	for _, n := range changed {
 		m.note(time.Unix(t, 0), n.event().Text)
 	}
-	if len(changed) > 0 {
-		if err := m.save(); err != nil {
-			m.cfg.Log.Warn("save standing of alerts", "err", err)
-		}
-	}
+	m.remember()
 	m.flush(s)
 }
 

@@ -43,6 +43,7 @@ func (m *Monitor) forget(e overview.Event) {
 	})
 	if e.Told != "" && i >= 0 {
 		m.pending = slices.Delete(m.pending, i, i+1)
+		m.unsaved = true
 	}
 }
 
@@ -72,9 +73,7 @@ func (m *Monitor) settled(n notice, text string) {
 	m.forget(e)
 	m.share(e)
 	m.mu.Unlock()
-	if err := m.save(); err != nil {
-		m.cfg.Log.Warn("save standing of alerts", "err", err)
-	}
+	m.remember()
 }
 
 // returned takes back a notice that is another server's to send by now.

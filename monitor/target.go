@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	readTimeout = 700 * time.Millisecond // of one process's metrics
+	readTimeout = 500 * time.Millisecond // of one process's metrics
 	readLimit   = 4 << 20                // bytes of one reading
 	seriesLimit = 3000                   // series of one process; more are left out
 	protobuf    = "application/vnd.google.protobuf"
