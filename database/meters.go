@@ -1,6 +1,10 @@
 package database
 
-import "trivet/internal/metric"
+import (
+	"time"
+
+	"trivet/internal/metric"
+)
 
 // meters are the instruments of this server's node; a nil registry gives none.
 type meters struct {
@@ -35,9 +39,17 @@ func (m *meters) set(v view, synced bool) {
 	m.threads.Set(v.health.threads)
 	m.paused.Set(v.health.paused.Seconds())
 	m.size.Set(float64(v.health.size))
-	if v.health.answers {
+	if v.health.answers && amid(time.Now()) {
 		m.count(v.health.queries)
 	}
+}
+
+// amid reports whether t is in the middle of a second. The monitor reads at
+// whole seconds: what is counted then would fall into this second or the next,
+// as it comes, and a steady rate would look like a saw.
+func amid(t time.Time) bool {
+	into := t.Sub(t.Truncate(time.Second))
+	return into >= 300*time.Millisecond && into < 800*time.Millisecond
 }
 
 // count adds what mariadbd has run since the last look. What it had run before
