@@ -128,22 +128,23 @@ func (a *address) step(ctx context.Context, s part.State) error {
 	case probe:
 		return a.probe(ctx)
 	case drop:
-		return a.current.Release(ctx)
+		if v.held {
+			return a.current.Release(ctx)
+		}
 	case giveUp:
 		return a.giveUp(ctx, s)
 	case acquire:
-		return a.acquire(ctx)
+		return a.acquire(ctx, v.held)
 	}
 	return nil
 }
 
 func (a *address) look(s part.State) (view, error) {
 	a.watchHealth()
-	held, err := a.current.Held()
+	held, cable, err := a.current.Look()
 	if err != nil {
 		return view{}, err
 	}
-	cable, err := a.current.Connected()
 	v := view{quorum: a.cluster.Quorum(), held: held, sick: a.sick(), cable: cable, other: s.AddressHolder != "" && s.AddressHolder != a.server}
 	switch {
 	case v.quorum:
@@ -153,10 +154,10 @@ func (a *address) look(s part.State) (view, error) {
 	default:
 		v.lost = time.Since(a.lost)
 	}
-	return v, err
+	return v, nil
 }
 
-func (a *address) acquire(ctx context.Context) error {
+func (a *address) acquire(ctx context.Context, held bool) error {
 	mine, err := a.cluster.Acquire(ctx, keyAddress, []byte(a.server))
 	if err != nil {
 		return err
@@ -164,17 +165,13 @@ func (a *address) acquire(ctx context.Context) error {
 	if !mine {
 		return a.current.Release(ctx)
 	}
-	return a.hold(ctx)
+	return a.hold(ctx, held)
 }
 
 // hold puts the address on and announces it, and sees that the leader of the
 // cluster is another server: the two must not be lost at once, for the lease
 // ends only after there is a leader again.
-func (a *address) hold(ctx context.Context) error {
-	held, err := a.current.Held()
-	if err != nil {
-		return err
-	}
+func (a *address) hold(ctx context.Context, held bool) error {
 	if held && time.Since(a.refresh) < addressRefresh {
 		return nil
 	}

@@ -82,19 +82,6 @@ func quiet(ifname string) error {
 	return err
 }
 
-// Connected reports whether the interface's cable has a signal.
-func (a *Address) Connected() (bool, error) {
-	ifname, err := link.InterfaceOf(a.server)
-	if err != nil {
-		return false, err
-	}
-	i, err := net.InterfaceByName(ifname)
-	if err != nil {
-		return false, fmt.Errorf("look at interface %s: %w", ifname, err)
-	}
-	return i.Flags&net.FlagRunning != 0, nil
-}
-
 // Release takes the address off the interface, if it is there. No
 // announcement is sent any more when Release returns.
 func (a *Address) Release(context.Context) error {
@@ -115,10 +102,11 @@ func (a *Address) Release(context.Context) error {
 	return nil
 }
 
-// Held reports whether the interface carries the address.
-func (a *Address) Held() (bool, error) {
-	_, held, err := a.held()
-	return held, err
+// Look reports whether the interface carries the address, and whether its
+// cable has a signal.
+func (a *Address) Look() (held, connected bool, err error) {
+	c, err := link.CarrierOf(a.server, a.prefix())
+	return c.Other, c.Running, err
 }
 
 // Probe asks whether another machine has the address, and waits for an answer
@@ -149,7 +137,8 @@ func (a *Address) prefix() netip.Prefix { return netip.PrefixFrom(a.addr, a.addr
 
 // held names the server's interface and says whether it carries the address.
 func (a *Address) held() (ifname string, held bool, err error) {
-	return link.Carries(a.server, a.prefix())
+	c, err := link.CarrierOf(a.server, a.prefix())
+	return c.Name, c.Other, err
 }
 
 // announce tells the neighbours now, and if the address is new here in the

@@ -135,7 +135,7 @@ func (h holder) release(t *testing.T) {
 func (h holder) held(t *testing.T) (held bool) {
 	t.Helper()
 	in(t, h.name, func() (err error) {
-		held, err = h.Held()
+		held, _, err = h.Look()
 		return err
 	})
 	return held
@@ -214,7 +214,7 @@ func TestNoInterface(t *testing.T) {
 	for name, f := range map[string]func() error{
 		"Hold":    func() error { return a.Hold(t.Context()) },
 		"Release": func() error { return a.Release(t.Context()) },
-		"Held":    func() error { _, err := a.Held(); return err },
+		"Look":    func() error { _, _, err := a.Look(); return err },
 		"Probe":   func() error { _, _, err := a.Probe(t.Context()); return err },
 	} {
 		if err := netns.Do(hub, f); !errors.Is(err, link.ErrNotFound) {

@@ -54,21 +54,35 @@ func InterfaceOf(addr netip.Addr) (string, error) {
 	return "", fmt.Errorf("%w: none carries %s", ErrNotFound, addr)
 }
 
-// Carries names the interface that carries addr, with any length, and reports
-// whether the same carries other, with exactly that length; the error is
-// ErrNotFound if none carries addr.
-func Carries(addr netip.Addr, other netip.Prefix) (ifname string, carries bool, err error) {
+// Carrier is the interface that carries an address.
+type Carrier struct {
+	Name    string
+	Running bool // its cable has a signal (IFF_RUNNING, netdevice(7))
+	Other   bool // it carries the other address that was asked about
+}
+
+// CarrierOf finds the interface that carries addr, with any length, and whether
+// the same carries other, with exactly that length. The error is ErrNotFound if
+// none carries addr. It asks the kernel twice, whatever there is.
+func CarrierOf(addr netip.Addr, other netip.Prefix) (Carrier, error) {
 	all, err := complete(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
-		return "", false, fmt.Errorf("list addresses: %w", err)
+		return Carrier{}, fmt.Errorf("list addresses: %w", err)
 	}
 	i := slices.IndexFunc(all, func(a netlink.Addr) bool { return toPrefix(a.IPNet).Addr() == addr.Unmap() })
 	if i < 0 {
-		return "", false, fmt.Errorf("%w: none carries %s", ErrNotFound, addr)
+		return Carrier{}, fmt.Errorf("%w: none carries %s", ErrNotFound, addr)
 	}
 	index := all[i].LinkIndex
-	carries = slices.ContainsFunc(all, func(a netlink.Addr) bool { return a.LinkIndex == index && toPrefix(a.IPNet) == other })
-	return nameOf(index), carries, nil
+	l, err := netlink.LinkByIndex(index)
+	if err != nil {
+		return Carrier{}, fmt.Errorf("look at interface %d, which carries %s: %w", index, addr, err)
+	}
+	return Carrier{
+		Name:    l.Attrs().Name,
+		Running: l.Attrs().RawFlags&unix.IFF_RUNNING != 0,
+		Other:   slices.ContainsFunc(all, func(a netlink.Addr) bool { return a.LinkIndex == index && toPrefix(a.IPNet) == other }),
+	}, nil
 }
 
 // Overlap says what already uses a part of the network, in words such as

@@ -98,18 +98,19 @@ func checkAddress(t *testing.T, p netip.Prefix) error {
 	if name, err := link.InterfaceOf(p.Addr()); name != "eth0" || err != nil {
 		t.Errorf("InterfaceOf = %q, %v, want eth0", name, err)
 	}
-	if name, carries, err := link.Carries(p.Addr(), p); name != "eth0" || !carries || err != nil {
-		t.Errorf("Carries = %q, %v, %v, want eth0, true", name, carries, err)
+	want := link.Carrier{Name: "eth0", Running: true, Other: true}
+	if got, err := link.CarrierOf(p.Addr(), p); got != want || err != nil {
+		t.Errorf("CarrierOf = %+v, %v, want %+v", got, err, want)
 	}
-	longer := netip.PrefixFrom(p.Addr(), p.Addr().BitLen())
-	if name, carries, err := link.Carries(p.Addr(), longer); name != "eth0" || carries || err != nil {
-		t.Errorf("Carries another length = %q, %v, %v, want eth0, false", name, carries, err)
+	want.Other = false
+	if got, err := link.CarrierOf(p.Addr(), netip.PrefixFrom(p.Addr(), p.Addr().BitLen())); got != want || err != nil {
+		t.Errorf("CarrierOf with another length = %+v, %v, want %+v", got, err, want)
 	}
 	if err := errors.Join(link.DelAddress("eth0", p), link.DelAddress("eth0", p)); err != nil {
 		return err
 	}
-	if _, _, err := link.Carries(p.Addr(), p); !errors.Is(err, link.ErrNotFound) {
-		t.Errorf("Carries after deletion: %v, want ErrNotFound", err)
+	if _, err := link.CarrierOf(p.Addr(), p); !errors.Is(err, link.ErrNotFound) {
+		t.Errorf("CarrierOf after deletion: %v, want ErrNotFound", err)
 	}
 	if _, err := link.InterfaceOf(p.Addr()); !errors.Is(err, link.ErrNotFound) {
 		t.Errorf("InterfaceOf after deletion: %v, want ErrNotFound", err)
