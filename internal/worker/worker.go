@@ -195,7 +195,9 @@ func (w *Worker) watch(ctx context.Context, p *process.Process, back *process.Ba
 	due := time.NewTimer(0)
 	defer due.Stop()
 	for {
-		due.Reset(pace.Next(beat))
+		wait := pace.Next(beat)
+		expected := time.Now().Add(wait)
+		due.Reset(wait)
 		select {
 		case <-ctx.Done():
 			return
@@ -203,7 +205,7 @@ func (w *Worker) watch(ctx context.Context, p *process.Process, back *process.Ba
 			w.ended(p)
 			return
 		case <-due.C:
-			if w.silentFor() > w.silence {
+			if w.fellSilent(time.Since(expected)) {
 				w.cfg.Log.Warn("worker is silent, ending it", "worker", w.cfg.Name, "pid", p.PID())
 				p.KillGroup()
 			} else if time.Since(p.Started()) > 10*time.Second {
@@ -224,10 +226,17 @@ func (w *Worker) ended(p *process.Process) {
 	w.report("its process ended; starting it again")
 }
 
-func (w *Worker) silentFor() time.Duration {
+// fellSilent reports at a tick, which came late by so much, whether the process
+// has not been heard of for too long. A tick that is far too late says that node
+// itself did not run: the machine was suspended, or the server frozen. The
+// process was not running then either, so its silence begins anew.
+func (w *Worker) fellSilent(late time.Duration) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return time.Since(w.heard)
+	if late > 2*beat {
+		w.heard = time.Now()
+	}
+	return time.Since(w.heard) > w.silence
 }
 
 // obtain adopts the running process or starts one.

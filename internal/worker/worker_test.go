@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"trivet/internal/part"
@@ -549,6 +550,30 @@ func TestSilentWorkerIsEnded(t *testing.T) {
 	eventually(t, "another process", func() bool { return w.PID() != 0 && w.PID() != pid })
 	r.awaitHealth(w, "<nil>")
 	r.wantRevision(1)
+}
+
+// Silence is counted while node itself runs: what was frozen together with it is not ended for it.
+func TestSilenceOfTheFrozenDoesNotCount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := New(Config{})
+		w.heard = time.Now()
+		for _, tick := range []struct {
+			after, late time.Duration
+			want        bool
+		}{
+			{beat, 0, false},
+			{time.Minute, time.Minute - beat, false}, // thawed
+			{silence - beat, 0, false},
+			{beat + time.Second, time.Second, true}, // a busy machine is no excuse
+			{time.Minute, time.Minute - beat, false},
+			{silence + beat, 2 * beat, true},
+		} {
+			time.Sleep(tick.after) // of the bubble's own clock
+			if got := w.fellSilent(tick.late); got != tick.want {
+				t.Errorf("%s later, at a tick %s late: silent = %t, want %t", tick.after, tick.late, got, tick.want)
+			}
+		}
+	})
 }
 
 func TestStop(t *testing.T) {
