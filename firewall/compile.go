@@ -11,11 +11,23 @@ import (
 	"trivet/site"
 )
 
-// Between the servers, to the two peers only; DESIGN "Ports".
-var peerPorts = []uint16{
-	part.PortWeb, part.PortTunnel, part.PortCluster, part.PortMonitor,
-	part.PortGalera, part.PortIST, part.PortSST,
+// Between the servers, to the two peers only; DESIGN "Ports". Only the processes
+// of these users connect to them: Galera admits whoever has an identity, so
+// the others must not even reach it. Replies need no user: they are known.
+var peerPorts = []struct {
+	port  uint16
+	users []string
+}{
+	{part.PortWeb, []string{part.UserBalancer}},
+	{part.PortTunnel, []string{part.UserRouter}},
+	{part.PortCluster, []string{root}},
+	{part.PortMonitor, []string{part.UserMonitor, root}}, // node fetches releases there
+	{part.PortGalera, []string{part.UserMySQL}},
+	{part.PortIST, []string{part.UserMySQL}},
+	{part.PortSST, []string{part.UserMySQL}},
 }
+
+const root = "root"
 
 // For the operator, from the admin networks only.
 var adminPorts = []uint16{part.PortSSH, part.PortConsole}
@@ -75,8 +87,8 @@ func (t topology) input() []rule {
 		}
 	}
 	for _, peer := range t.peers {
-		for _, port := range peerPorts {
-			rules = append(rules, allow("peer", from(peer), toPort(tcp, port)))
+		for _, p := range peerPorts {
+			rules = append(rules, allow("peer", from(peer), toPort(tcp, p.port)))
 		}
 	}
 	rules = append(rules, public()...)
@@ -109,9 +121,7 @@ func (t topology) output() []rule {
 		{matches: []match{invalid}, verdict: dropOut},
 	}
 	for _, peer := range t.peers {
-		for _, port := range peerPorts {
-			rules = append(rules, allow("peer", to(peer), toPort(tcp, port)))
-		}
+		rules = append(rules, toPeer(peer)...)
 	}
 	for _, network := range t.admin {
 		rules = append(rules, allow("operator's session when the firewall comes up",
@@ -128,6 +138,20 @@ func (t topology) output() []rule {
 	}
 	rules = append(rules, control(false)...)
 	return append(rules, rule{verdict: dropOut})
+}
+
+// toPeer lets each user connect to the ports that are its own. Where the machine
+// has no such user, nobody has any business there: the rule is left out.
+func toPeer(peer netip.Prefix) []rule {
+	var rules []rule
+	for _, p := range peerPorts {
+		for _, user := range p.users {
+			r := allow("peer", to(peer), toPort(tcp, p.port))
+			r.user = user
+			rules = append(rules, r)
+		}
+	}
+	return rules
 }
 
 // webhook lets the monitor send an alert. If the webhook is given by name,

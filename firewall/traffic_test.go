@@ -27,7 +27,12 @@ var scanned = []int{
 	5432, 6379, 7079, 7080, 7081, 7090, 7305, 7306, 7380, 7381, 8080, 9090, 9443, 9444, 11211, 33060, 54321, 65535,
 }
 
-var betweenServers = []int{4444, 4567, 4568, 7080, 7090, 7306, 7380}
+// betweenServers are the ports that a server lets its peers in by, with the
+// users who may go out to them.
+var betweenServers = map[string][]int{
+	"root": {7090, 7380}, part.UserMonitor: {7090}, part.UserBalancer: {7080}, part.UserRouter: {7306},
+	part.UserMySQL: {4444, 4567, 4568}, part.UserWeb: nil, part.UserApp: nil, "nobody": nil,
+}
 
 // TestScan dials every scanned port over every path and compares with the
 // design: refused means that the firewalls let it through, dropped that not.
@@ -39,18 +44,25 @@ func TestScan(t *testing.T) {
 		state.Server = server.Name
 		applied(t, servers[server.Name], state)
 	}
-	type path struct{ from, local, to string }
+	type path struct{ from, user, local, to string }
 	want, got := map[path][]int{}, map[path][]int{}
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	limit := make(chan struct{}, 64)
+	limit := make(chan struct{}, 500)
 	scan := func(p path, name string, through []int) {
-		want[p] = through
+		id, ok := userID(p.user)
+		if !ok {
+			t.Logf("not tried, for there is no such user: %s", p.user)
+			return
+		}
+		if len(through) > 0 {
+			want[p] = through
+		}
 		for _, port := range scanned {
 			wg.Go(func() {
 				limit <- struct{}{}
 				defer func() { <-limit }()
-				result := dial(t.Context(), name, p.local, fmt.Sprintf("%s:%d", p.to, port))
+				result := dialFor(t.Context(), id, name, p.local, fmt.Sprintf("%s:%d", p.to, port))
 				mu.Lock()
 				defer mu.Unlock()
 				switch result {
@@ -64,17 +76,17 @@ func TestScan(t *testing.T) {
 		}
 	}
 	for _, server := range s.Site.Servers {
-		scan(path{"operator", operator, server.Address}, outside, []int{22, 80, 443, 9443})
-		scan(path{"visitor", visitor, server.Address}, outside, []int{80, 443})
-		scan(path{server.Name, "", operator}, servers[server.Name], []int{53})
+		scan(path{"operator", "root", operator, server.Address}, outside, []int{22, 80, 443, 9443})
+		scan(path{"visitor", "root", visitor, server.Address}, outside, []int{80, 443})
+		scan(path{server.Name, "root", "", operator}, servers[server.Name], []int{53})
 		for _, other := range s.Site.Servers {
-			through := betweenServers
-			if other == server {
-				through = scanned // over lo
-			} else {
-				through = append([]int{}, through...)
+			if other == server { // over lo
+				scan(path{server.Name, "root", "", other.Address}, servers[server.Name], slices.Clone(scanned))
+				continue
 			}
-			scan(path{server.Name, "", other.Address}, servers[server.Name], through)
+			for user, through := range betweenServers {
+				scan(path{server.Name, user, "", other.Address}, servers[server.Name], through)
+			}
 		}
 	}
 	wg.Wait()
