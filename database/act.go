@@ -1,6 +1,7 @@
 package database
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -78,7 +79,7 @@ func (d *Database) failed(err error) {
 func (d *Database) perform(ctx context.Context, v view, a action) error {
 	switch a.kind {
 	case read:
-		d.folder = look(ctx, d.paths)
+		d.look(ctx)
 	case wipe:
 		d.folder = folder{}
 		return wipeFolder(d.paths.Data)
@@ -97,9 +98,21 @@ func (d *Database) perform(ctx context.Context, v view, a action) error {
 		d.apart = time.Now()
 		return d.exec(ctx, "SET GLOBAL wsrep_cluster_address=@@wsrep_cluster_address")
 	case stop:
-		return d.end(ctx)
+		return d.end(ctx, v, a)
 	}
 	return nil
+}
+
+// look reads the data folder. One that is unreadable is read again, each time
+// later: what was in the way (a full disk, no memory) may be gone by then.
+func (d *Database) look(ctx context.Context) {
+	d.folder = look(ctx, d.paths)
+	if d.folder.err == nil {
+		d.lookPause = 0
+		return
+	}
+	d.lookPause = min(max(2*d.lookPause, lookMin), lookMax)
+	d.lookAgain = time.Now().Add(d.lookPause)
 }
 
 func (d *Database) startAlone(ctx context.Context, v view) error {
@@ -126,7 +139,8 @@ func (d *Database) start(v view, first bool) error {
 		return err
 	}
 	d.log.Info("started mariadbd", "pid", p.PID(), "first", first, "uuid", v.folder.uuid, "seqno", v.folder.seqno)
-	d.process, d.renewed, d.alone, d.apart = p, false, time.Time{}, time.Time{}
+	d.sized = 0
+	d.process, d.renewed, d.alone, d.apart, d.nowhere = p, false, time.Time{}, time.Time{}, time.Time{}
 	d.wake()
 	return nil
 }
@@ -142,14 +156,18 @@ func (v view) donors() []string {
 	return names
 }
 
-// end stops a mariadbd that waits for nobody.
-func (d *Database) end(ctx context.Context) error {
+// end stops a mariadbd that is not to go on: it waits for nobody, or has no room.
+func (d *Database) end(ctx context.Context, v view, a action) error {
+	d.log.Warn("ending mariadbd", "why", a.why)
 	d.mu.Lock()
 	p := d.process
 	d.process = nil
 	d.mu.Unlock()
-	d.folder, d.health = folder{}, health{}
-	return p.Stop(ctx, syscall.SIGTERM, time.Second) // it holds no transaction: a joiner ends slowly
+	d.folder, d.health, d.nowhere, d.behind = folder{}, health{}, time.Time{}, time.Time{}
+	if v.health.primary() {
+		d.died, d.rejoin = true, time.Now().Add(absence)
+	}
+	return p.Stop(ctx, syscall.SIGTERM, cmp.Or(a.grace, time.Second)) // a joiner holds no transaction, and ends slowly
 }
 
 func (d *Database) exec(ctx context.Context, query string) error {

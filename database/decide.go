@@ -23,6 +23,11 @@ type view struct {
 	queued  time.Duration // for how long this node could have joined
 	lonely  time.Duration // for how long this node has run without a synced node anywhere
 	apart   time.Duration // for how long this node has run unconnected to the group
+	nowhere time.Duration // for how long it has run without an answer or a group, and without getting a copy
+	behind  time.Duration // for how long what it has to apply has been much, and not less
+	disk    disk
+	short   time.Duration // for how long the disk has been too full to go on
+	again   bool          // it is time to look again into a folder that was unreadable
 }
 
 // kind says what to do.
@@ -31,7 +36,7 @@ type kind int
 const (
 	wait      kind = iota // nothing now; why says for what
 	read                  // look into the data folder
-	refuse                // nothing ever, until a person acts; why says what
+	refuse                // nothing until a person acts; why says what
 	wipe                  // empty the data folder: it holds half of a copy
 	join                  // start mariadbd as one of the group
 	agree                 // propose next as the role's Bootstrap and UUID
@@ -50,12 +55,19 @@ type action struct {
 	kind kind
 	why  string            // for the operator; empty: nothing to say
 	next part.DatabaseRole // for agree: its Bootstrap and UUID
+
+	grace time.Duration // for stop: before force; 0 is a second
 }
 
 const (
 	lonelyLimit = 8 * time.Second
 	queueLimit  = 8 * time.Second
 	apartLimit  = 3 * time.Second
+	behindLimit = 3 * time.Second
+	// nowhereLimit is how long a node may run without getting anywhere, and
+	// crowdedLimit the same while another joins, for which it may have to wait.
+	nowhereLimit = 20 * time.Second
+	crowdedLimit = time.Minute
 )
 
 // decide is what this server's supervisor does next, so that no two nodes
@@ -74,12 +86,16 @@ func decide(v view) action {
 
 func decideStopped(v view) action {
 	switch {
-	case !v.folder.looked:
+	case !v.folder.looked && v.disk.below(diskStuck): // reading needs room
+		return action{kind: refuse, why: "disk is full: " + v.disk.String()}
+	case !v.folder.looked, v.folder.err != nil && v.again:
 		return action{kind: read, why: "reading the data folder"}
 	case v.folder.err != nil:
 		return action{kind: refuse, why: fmt.Sprintf("%v; if another server is well, move the data folder away to get a full copy", v.folder.err)}
 	case v.folder.partial:
 		return action{kind: wipe}
+	case v.noRoom():
+		return action{kind: refuse, why: "disk is full: " + v.disk.String()}
 	}
 	if peer, ok := v.synced(); ok {
 		return decideJoin(v, peer)
@@ -131,8 +147,12 @@ func (v view) otherHistory(agreed string) string {
 	return fmt.Sprintf("the data folder holds another history (%s) than the agreed one (%s); move it away to get a full copy of the agreed one", v.folder.uuid, agreed)
 }
 
-// synced returns a synced member other than this one.
+// synced returns a synced member other than this one; none without quorum,
+// for what the others said is stale then.
 func (v view) synced() (part.Member, bool) {
+	if !v.quorum {
+		return part.Member{}, false
+	}
 	for _, m := range v.members {
 		if m.Name != v.self && m.Database.State == part.DatabaseSynced {
 			return m, true
@@ -248,17 +268,39 @@ func describe(holds []holding) string {
 }
 
 func decideRunning(v view) action {
-	h := v.health
-	if h.primary() {
+	if v.outOfDisk() {
+		return decideDisk(v)
+	}
+	if v.health.primary() {
 		return decidePrimary(v)
 	}
 	if _, ok := v.synced(); ok {
-		if h.answers && !h.connected && v.apart > apartLimit {
-			return action{kind: reconnect, why: "cut off from the group"}
-		}
-		return action{kind: wait, why: "joining"}
+		return decideJoining(v)
 	}
 	return decideSurvivor(v)
+}
+
+// decideJoining is for a node that is outside a group that is there.
+func decideJoining(v view) action {
+	h := v.health
+	why := "joining"
+	if h.answers && h.uuid != "" {
+		why = "cut off from the group"
+	}
+	switch {
+	case v.nowhere > crowdedLimit, v.nowhere > nowhereLimit && !v.crowded():
+		return action{kind: stop, why: why + "; got nowhere and starts anew"}
+	case h.answers && !h.connected && v.apart > apartLimit:
+		return action{kind: reconnect, why: why}
+	}
+	return action{kind: wait, why: why}
+}
+
+// crowded reports whether another server joins too.
+func (v view) crowded() bool {
+	return slices.ContainsFunc(v.members, func(m part.Member) bool {
+		return m.Name != v.self && m.Alive && m.Database.State == part.DatabaseJoining
+	})
 }
 
 func decidePrimary(v view) action {
@@ -270,6 +312,8 @@ func decidePrimary(v view) action {
 		return action{kind: agree, next: part.DatabaseRole{Bootstrap: v.self, UUID: h.uuid}}
 	case !h.synced():
 		return action{kind: wait, why: h.reason()}
+	case v.lags():
+		return action{kind: wait, why: fmt.Sprintf("fell behind: %d transactions wait to be applied", h.queue)}
 	}
 	return action{kind: wait}
 }
@@ -279,6 +323,9 @@ func decidePrimary(v view) action {
 // server confirms that its own mariadbd has ended with no newer data.
 func decideSurvivor(v view) action {
 	if why := v.unheard(); why != "" && !v.stranded() {
+		if v.cutOff() {
+			return action{kind: wait, why: "cut off: no other server is reachable (" + why + ")"}
+		}
 		return action{kind: wait, why: "no group: " + why}
 	}
 	if v.stranded() {
@@ -299,9 +346,15 @@ func decideSurvivor(v view) action {
 	return action{kind: rescue, why: "going on alone: the two others have ended"}
 }
 
+// cutOff reports whether this node was in a group and reaches nobody now.
+func (v view) cutOff() bool {
+	h := v.health
+	return !v.quorum && h.answers && h.uuid != "" && len(h.names) <= 1
+}
+
 // stranded reports whether this node holds no history that it could go on
 // with and has waited long for one. The first node of all is not: it will
 // become the group by itself.
 func (v view) stranded() bool {
-	return !v.first && v.lonely > lonelyLimit && (!v.health.answers || v.health.uuid == "" || v.health.seqno < 0)
+	return v.quorum && !v.first && v.lonely > lonelyLimit && (!v.health.answers || v.health.uuid == "" || v.health.seqno < 0)
 }

@@ -43,6 +43,9 @@ func TestDecide(t *testing.T) {
 		return v
 	}
 	with := func(v view, f func(*view)) view { f(&v); return v }
+	free := func(mib uint64) func(*view) {
+		return func(v *view) { v.disk = disk{known: true, free: mib << 20, path: "/data"} }
+	}
 	for _, c := range []struct {
 		name string
 		v    view
@@ -51,6 +54,7 @@ func TestDecide(t *testing.T) {
 	}{
 		{"folder not read yet", stopped("s1", role("", ""), folder{}), read, ""},
 		{"folder unreadable", stopped("s1", role("", ""), folder{looked: true, err: errors.New("broken")}), refuse, "broken"},
+		{"folder unreadable, a while ago", with(stopped("s1", role("", ""), folder{looked: true, err: errors.New("broken")}), func(v *view) { v.again = true }), read, ""},
 		{"half of a copy", stopped("s1", role("s1", historyA), folder{looked: true, partial: true}, member("s2", synced, historyA, 0)), wipe, ""},
 
 		// First bring-up.
@@ -71,7 +75,7 @@ func TestDecide(t *testing.T) {
 		// A node comes back.
 		{"rejoin", stopped("s3", role("s1", historyA), holds(historyA, 5), member("s1", synced, historyA, 0), member("s2", synced, historyA, 0)), join, ""},
 		{"rejoin while one is gone", stopped("s3", role("s1", historyA), holds(historyA, 5), gonePower("s1"), member("s2", synced, historyA, 0)), join, ""},
-		{"rejoin without quorum", with(stopped("s3", role("s1", historyA), holds(historyA, 5), gonePower("s1"), member("s2", synced, historyA, 0)), func(v *view) { v.quorum = false }), join, ""},
+		{"rejoin without quorum", with(stopped("s3", role("s1", historyA), holds(historyA, 5), gonePower("s1"), member("s2", synced, historyA, 0)), func(v *view) { v.quorum = false }), wait, "waiting for s1, which may hold newer data"},
 		{"other history than the agreed one", stopped("s3", role("s1", historyA), holds(historyB, 50), member("s1", synced, historyA, 0), member("s2", synced, historyA, 0)), refuse, "move it away"},
 		{"other history than the peer's", stopped("s3", role("s1", ""), holds(historyB, 50), member("s1", synced, historyA, 0), member("s2", empty, "", -1)), refuse, historyB},
 		{"replaced disk", stopped("s3", role("s1", historyA), nothing, member("s1", synced, historyA, 0), member("s2", synced, historyA, 0)), join, ""},
@@ -93,13 +97,35 @@ func TestDecide(t *testing.T) {
 		{"all lost", stopped("s1", role("s1", historyA), nothing, member("s2", empty, "", -1), member("s3", empty, "", -1)), refuse, "restore a backup"},
 		{"agreement lost, data kept", stopped("s3", role("", ""), holds(historyA, 9), member("s1", down, historyA, 8), member("s2", down, historyA, 8)), agree, ""},
 
+		// The disk.
+		{"disk is full", with(running("s1", role("s2", historyA), well, member("s2", synced, historyA, 0)), free(127)), stop, "disk is full: 112 MiB left on /data; free some space"},
+		{"disk is nearly full", with(running("s1", role("s2", historyA), well, member("s2", synced, historyA, 0)), free(128)), wait, ""},
+		{"disk is full, nobody else serves", with(running("s1", role("s2", historyA), well, member("s2", joining, historyA, 0)), free(1)), wait, ""},
+		{"disk is full, nobody else is heard", with(running("s1", role("s2", historyA), well, member("s2", synced, historyA, 0)), func(v *view) { free(1)(v); v.quorum = false }), wait, ""},
+		{"writer's disk is full, a moment ago", with(running("s1", role("s1", historyA), well, member("s2", synced, historyA, 0)), func(v *view) { free(100)(v); v.role.Writer = "s1" }), wait, ""},
+		{"writer's disk is full", with(running("s1", role("s1", historyA), well, member("s2", synced, historyA, 0)), func(v *view) { free(100)(v); v.role.Writer, v.short = "s1", 4*time.Second }), stop, "disk is full"},
+		{"joiner's disk is full", with(running("s1", role("s2", historyA), health{}, member("s2", synced, historyA, 0)), free(9)), stop, "9 MiB"},
+		{"full, not read yet", with(stopped("s1", role("s2", historyA), folder{}, member("s2", synced, historyA, 0)), free(31)), refuse, "disk is full"},
+		{"nearly full, not read yet", with(stopped("s1", role("s2", historyA), folder{}, member("s2", synced, historyA, 0)), free(32)), read, ""},
+		{"no room to start again", with(stopped("s1", role("s2", historyA), holds(historyA, 5), member("s2", synced, historyA, 0)), free(255)), refuse, "disk is full: 240 MiB left"},
+		{"room to start again", with(stopped("s1", role("s2", historyA), holds(historyA, 5), member("s2", synced, historyA, 0)), free(256)), join, ""},
+		{"half of a copy fills the disk", with(stopped("s1", role("s2", historyA), folder{looked: true, partial: true}, member("s2", synced, historyA, 0)), free(33)), wipe, ""},
+		{"little room, but the first", with(stopped("s1", role("s1", historyA), holds(historyA, 9), member("s2", down, historyA, 8), member("s3", down, historyA, 8)), free(130)), alone, ""},
+
 		// Running.
 		{"well", running("s1", role("s1", historyA), well), wait, ""},
 		{"first is synced: agree on its history", running("s1", role("s1", ""), well), agree, ""},
 		{"a joiner does not agree on a history", running("s2", role("s1", ""), well), wait, ""},
 		{"runs with another history", running("s1", role("s1", historyB), well), refuse, "another history"},
 		{"catching up", running("s1", role("s1", historyA), health{answers: true, connected: true, inPrimary: true, state: stateJoined, uuid: historyA}), wait, "catching up"},
-		{"cut off, the others go on", running("s1", role("s1", historyA), cut, member("s2", synced, historyA, 0), member("s3", synced, historyA, 0)), wait, "joining"},
+		{"cut off, the others go on", running("s1", role("s1", historyA), cut, member("s2", synced, historyA, 0), member("s3", synced, historyA, 0)), wait, "cut off from the group"},
+		{"cut off, and the cluster too", with(running("s1", role("s1", historyA), health{answers: true, uuid: historyA, names: []string{"s1"}}, member("s2", synced, historyA, 0), member("s3", synced, historyA, 0)), func(v *view) { v.quorum = false }), wait, "cut off: no other server is reachable"},
+		{"joiner gets nowhere", with(running("s1", role("s1", historyA), health{}, member("s2", synced, historyA, 0)), func(v *view) { v.nowhere = 21 * time.Second }), stop, "anew"},
+		{"joiner has got nowhere for a moment", with(running("s1", role("s1", historyA), health{}, member("s2", synced, historyA, 0)), func(v *view) { v.nowhere = 19 * time.Second }), wait, "joining"},
+		{"joiner gets nowhere, and so does another", with(running("s1", role("s1", historyA), health{}, member("s2", synced, historyA, 0), member("s3", joining, historyA, 0)), func(v *view) { v.nowhere = 21 * time.Second }), wait, "joining"},
+		{"joiner gets nowhere for long, and so does another", with(running("s1", role("s1", historyA), health{}, member("s2", synced, historyA, 0), member("s3", joining, historyA, 0)), func(v *view) { v.nowhere = 61 * time.Second }), stop, "anew"},
+		{"joiner without quorum is not stopped", with(running("s1", role("s1", historyA), health{}, member("s2", synced, historyA, 0)), func(v *view) { v.quorum, v.nowhere, v.lonely = false, time.Hour, time.Hour }), wait, "quorum"},
+		{"fell behind", with(running("s1", role("s2", historyA), well, member("s2", synced, historyA, 0)), func(v *view) { v.behind, v.health.queue = time.Minute, 345 }), wait, "345 transactions"},
 		{"out of the group for long", with(running("s1", role("s1", historyA), health{answers: true, uuid: historyA}, member("s2", synced, historyA, 0)), func(v *view) { v.apart = time.Minute }), reconnect, ""},
 		{"starting, the first of all, is never stopped", with(running("s1", role("s1", historyA), health{}, member("s2", down, historyA, 8)), func(v *view) { v.first, v.lonely = true, time.Hour }), wait, ""},
 		{"joiner whose group is gone", with(running("s2", role("s1", historyA), health{}, member("s1", down, historyA, 8)), func(v *view) { v.lonely = time.Minute }), stop, ""},
@@ -206,5 +232,35 @@ func TestElect(t *testing.T) {
 				t.Errorf("got %q after %v, want %q after %v", got, after, c.want, c.after)
 			}
 		})
+	}
+}
+
+// TestServes tells when a node that mariadbd calls synced counts as such.
+func TestServes(t *testing.T) {
+	well := health{answers: true, ready: true, connected: true, inPrimary: true, state: stateSynced, uuid: historyA}
+	full := disk{known: true, free: 1 << 20}
+	for _, c := range []struct {
+		name   string
+		v      view
+		other  bool
+		want   bool
+		quorum bool
+	}{
+		{"well", view{}, true, true, true},
+		{"fell behind", view{behind: 4 * time.Second}, true, false, true},
+		{"behind for a moment", view{behind: 2 * time.Second}, true, true, true},
+		{"fell behind, alone", view{behind: time.Hour}, false, true, true},
+		{"fell behind, the others' word is stale", view{behind: time.Hour}, true, true, false},
+		{"disk is full", view{disk: full}, true, false, true},
+		{"disk is full, alone", view{disk: full}, false, true, true},
+		{"other history", view{role: part.DatabaseRole{UUID: historyB}}, true, false, true},
+	} {
+		c.v.self, c.v.running, c.v.health, c.v.quorum = "s1", true, well, c.quorum
+		if c.other {
+			c.v.members = []part.Member{member("s2", part.DatabaseSynced, historyA, 0)}
+		}
+		if got := c.v.serves(); got != c.want {
+			t.Errorf("%s: got %t, want %t", c.name, got, c.want)
+		}
 	}
 }

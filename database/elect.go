@@ -84,11 +84,18 @@ func (v view) serves() bool {
 		return false
 	}
 	if h.synced() {
-		return true
+		return !v.lags() && !v.outOfDisk()
 	}
 	if !h.donor() {
 		return false
 	}
 	_, other := v.synced()
 	return v.role.Writer == v.self || !other
+}
+
+// lags reports whether this node does not get on with what the group commits,
+// and so holds it up, while another is there to serve.
+func (v view) lags() bool {
+	_, other := v.synced()
+	return other && v.behind > behindLimit
 }

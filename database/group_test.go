@@ -33,6 +33,8 @@ func TestGroup(t *testing.T) {
 
 	l.listensToPeersOnly()
 	l.renew()
+	l.resize()
+	l.keepsPasswordSecret()
 	l.killWriter()
 	l.cutWriter()
 	l.fullCopy()
@@ -203,7 +205,16 @@ func (l *lab) newSupervisor() {
 	s := l.server("s2")
 	pid := s.mariadbd().PID()
 	s.leave()
+	restore := s.garbleRecord()
 	s.start()
+	l.poll("doubt", 5*time.Second, func() bool {
+		err := s.db.Check(l.t.Context())
+		return err != nil && strings.Contains(err.Error(), "find out whether mariadbd runs")
+	})
+	if s.mariadbd() != nil {
+		l.t.Error("mariadbd was started though it could not be told whether it runs")
+	}
+	restore()
 	l.until("adopted", 5*time.Second, func() bool { return s.db.Check(l.t.Context()) == nil && l.synced("s2")() })
 	if got := s.mariadbd().PID(); got != pid {
 		l.t.Errorf("mariadbd's pid after adoption: got %d, want %d", got, pid)
@@ -277,6 +288,58 @@ func (l *lab) renew() {
 			return !s.db.renewed && string(s.db.state.Identity.Key) == string(s.id.Key)
 		})
 	}
+}
+
+// resize changes the memory that the site gives the database.
+func (l *lab) resize() {
+	l.t.Helper()
+	changed := *l.site
+	changed.Database.Memory *= 2
+	_ = l.change(func() error { l.site = &changed; return nil })
+	for _, s := range l.servers {
+		var got int64
+		l.poll("memory on "+s.name, 10*time.Second, func() bool {
+			_ = s.db.db.QueryRow("SELECT @@innodb_buffer_pool_size").Scan(&got)
+			return got == int64(changed.Database.Memory)<<20
+		})
+	}
+}
+
+// keepsPasswordSecret looks for the app's password in what each server wrote down.
+func (l *lab) keepsPasswordSecret() {
+	l.t.Helper()
+	for _, s := range l.servers {
+		logs, err := filepath.Glob(s.paths().Data + "/bin.0*")
+		if err != nil || len(logs) == 0 {
+			l.t.Fatalf("binary logs of %s: %v %v", s.name, logs, err)
+		}
+		for _, name := range logs {
+			data, err := os.ReadFile(name)
+			if err != nil {
+				l.t.Fatal(err)
+			}
+			if strings.Contains(string(data), "secret") {
+				l.t.Errorf("%s holds the app's password", name)
+			}
+		}
+	}
+}
+
+// garbleRecord makes the record of mariadbd unreadable until restore.
+func (s *server) garbleRecord() (restore func()) {
+	s.lab.t.Helper()
+	name := filepath.Join(s.paths().Records, recordName+".json")
+	good, err := os.ReadFile(name)
+	if err != nil {
+		s.lab.t.Fatal(err)
+	}
+	put := func(data []byte) {
+		if err := os.WriteFile(name, data, 0o600); err != nil {
+			s.lab.t.Fatal(err)
+		}
+	}
+	put([]byte("{"))
+	return func() { put(good) }
 }
 
 // fullCopy lets a server find half of a copy in its data folder.

@@ -26,6 +26,7 @@ type health struct {
 	seqno     int64
 	names     []string // servers in the group
 	size      int
+	queue     int64 // transactions received and not applied yet
 	queries   float64
 	threads   float64
 	paused    time.Duration // by flow control, since the last FLUSH STATUS
@@ -68,7 +69,7 @@ func (h health) reason() string {
 const healthQuery = `SELECT VARIABLE_NAME, VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME IN (
 'wsrep_ready','wsrep_connected','wsrep_cluster_status','wsrep_local_state','wsrep_desync_count','wsrep_local_state_uuid',
 'wsrep_gcomm_uuid','wsrep_last_committed','wsrep_incoming_addresses','wsrep_cluster_size','wsrep_flow_control_paused_ns',
-'Queries','Threads_connected')`
+'wsrep_local_recv_queue','Queries','Threads_connected')`
 
 const noUUID = "00000000-0000-0000-0000-000000000000"
 
@@ -106,6 +107,7 @@ func parseStatus(status map[string]string) health {
 		gcomm:     status["wsrep_gcomm_uuid"],
 		seqno:     number(status["wsrep_last_committed"], -1),
 		size:      int(number(status["wsrep_cluster_size"], 0)),
+		queue:     number(status["wsrep_local_recv_queue"], 0),
 		queries:   float64(number(status["queries"], 0)),
 		threads:   float64(number(status["threads_connected"], 0)),
 		paused:    time.Duration(number(status["wsrep_flow_control_paused_ns"], 0)),

@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"trivet/database/sst"
 	"trivet/internal/part"
@@ -24,7 +25,8 @@ import (
 const (
 	recordName = "mariadbd"
 	searchPath = "/usr/sbin:/usr/bin:/sbin:/bin"
-	noteAlone  = "alone" // in the process record: it was started as the first of the group
+	lookLimit  = 2 * time.Minute // for reading the position, which repeats what the redo log holds
+	noteAlone  = "alone"         // in the process record: it was started as the first of the group
 )
 
 // folder is what the data folder holds.
@@ -49,9 +51,14 @@ func look(ctx context.Context, p Paths) folder {
 	if !f.made {
 		return f
 	}
-	out, err := mysqlCommand(ctx, "mariadbd", "--defaults-file="+p.Settings, "--wsrep-recover").CombinedOutput()
+	limited, cancel := context.WithTimeout(ctx, lookLimit)
+	defer cancel()
+	out, err := mysqlCommand(limited, "mariadbd", "--defaults-file="+p.Settings, "--wsrep-recover").CombinedOutput()
 	if ctx.Err() != nil {
 		return folder{}
+	}
+	if limited.Err() != nil {
+		err = fmt.Errorf("no end after %v", lookLimit)
 	}
 	f.uuid, f.seqno, f.err = recovered(out, err)
 	return f
@@ -63,7 +70,7 @@ var recoveredLine = regexp.MustCompile(`Recovered position: ([0-9a-f-]{36}):(-?[
 func recovered(out []byte, err error) (string, int64, error) {
 	m := recoveredLine.FindSubmatch(out)
 	if m == nil {
-		return "", -1, fmt.Errorf("recover position: no position in mariadbd's output (%w): %s", err, lastError(out))
+		return "", -1, fmt.Errorf("recover position: no position in mariadbd's output (%w): %s", err, firstError(out))
 	}
 	if string(m[1]) == noUUID {
 		return "", -1, nil
@@ -73,6 +80,17 @@ func recovered(out []byte, err error) (string, int64, error) {
 		return "", -1, fmt.Errorf("recover position: %w", err)
 	}
 	return string(m[1]), seqno, nil
+}
+
+// firstError is the first line that mariadbd marked as an error, for the later
+// ones follow from it; or else the last line.
+func firstError(out []byte) string {
+	for line := range strings.Lines(string(out)) {
+		if _, text, ok := strings.Cut(line, "[ERROR] "); ok {
+			return strings.TrimSpace(text)
+		}
+	}
+	return lastError(out)
 }
 
 // lastError is the last line that mariadbd marked as an error, or else the

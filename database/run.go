@@ -6,9 +6,11 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"sync"
 	"time"
 
+	"trivet/database/sst"
 	"trivet/internal/pace"
 	"trivet/internal/part"
 	"trivet/internal/process"
@@ -23,24 +25,35 @@ const (
 	absence      = 3 * time.Second // after death, so that the group has forgotten an evicted node (view_forget_timeout)
 	startMin     = 250 * time.Millisecond
 	startMax     = 10 * time.Second
+	lookMin      = 2 * time.Second // before an unreadable folder is read again
+	lookMax      = time.Minute
+	queueMuch    = 100 // transactions; Galera's flow control sets in at 128 (gcs.fc_limit)
 )
 
 // loop is what only Run's goroutine touches.
 type loop struct {
-	db       *sql.DB
-	folder   folder
-	health   health
-	gcomm    string            // last known of the mariadbd that runs or has just ended
-	died     bool              // mariadbd has ended since it was last synced
-	lost     time.Time         // since when the agreed writer has been lost; zero: it is not
-	alone    time.Time         // since when no synced node is known anywhere
-	apart    time.Time         // since when our node is unconnected
-	queued   time.Time         // since when we could join
-	pause    time.Duration     // before the next start
-	notUntil time.Time         // no start before
-	rejoin   time.Time         // no start as one of the group before
-	evicted  map[string]string // gcomm by server, of the last one that we evicted
-	ensured  account           // what was last ensured in the database
+	db        *sql.DB
+	folder    folder
+	health    health
+	gcomm     string        // last known of the mariadbd that runs or has just ended
+	died      bool          // mariadbd has ended since it was last synced
+	lookAgain time.Time     // when an unreadable folder is looked at again
+	lookPause time.Duration // after the next failure to read it
+	lost      time.Time     // since when the agreed writer has been lost; zero: it is not
+	alone     time.Time     // since when no synced node is known anywhere
+	apart     time.Time     // since when our node is unconnected
+	queued    time.Time     // since when we could join
+	nowhere   time.Time     // since when our node gets nowhere
+	behind    time.Time     // since when our node does not get on with what it has to apply
+	short     time.Time     // since when the disk is too full to go on
+	disk      disk          // as of looked
+	looked    time.Time
+	pause     time.Duration     // before the next start
+	notUntil  time.Time         // no start before
+	rejoin    time.Time         // no start as one of the group before
+	evicted   map[string]string // gcomm by server, of the last one that we evicted
+	sized     int64             // bytes of memory that mariadbd was last given or found to have; 0: not known
+	ensured   account           // what was last ensured in the database
 
 	wg        sync.WaitGroup
 	proposing bool // guarded by mu
@@ -115,15 +128,16 @@ func (d *Database) bury() {
 
 // step observes, reports, and does one thing. It returns when to look again.
 func (d *Database) step(ctx context.Context) time.Duration {
-	d.adopt()
+	if err := d.adopt(); err != nil {
+		d.doubt(err)
+		return steady
+	}
 	v := d.observe(ctx)
 	a := decide(v)
 	d.publish(v, a)
 	d.elect(ctx, v)
 	d.act(ctx, v, a)
-	if v.serves() {
-		d.keep(ctx, v)
-	}
+	d.keep(ctx, v)
 	switch {
 	case a.kind == read:
 		return 0
@@ -133,23 +147,35 @@ func (d *Database) step(ctx context.Context) time.Duration {
 	return pace.Next(steady)
 }
 
-// adopt finds a mariadbd that an earlier node started.
-func (d *Database) adopt() {
+// adopt finds a mariadbd that an earlier node started. After an error it is
+// not known whether one runs: then nothing may be done to the data folder.
+func (d *Database) adopt() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.process != nil || d.folder.looked {
-		return
+		return nil
 	}
 	p, err := process.Adopt(d.paths.Records, recordName)
 	if errors.Is(err, process.ErrNone) {
-		return
+		return nil
 	}
 	if err != nil {
-		d.log.Warn("adopt mariadbd", "err", err)
-		return
+		return err
 	}
 	d.log.Info("adopted mariadbd", "pid", p.PID())
-	d.process = p
+	d.process, d.renewed = p, true // it may have read an older identity than the files hold now
+	return nil
+}
+
+// doubt makes known that it cannot be told whether mariadbd runs.
+func (d *Database) doubt(err error) {
+	err = fmt.Errorf("find out whether mariadbd runs: %w", err)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if fmt.Sprint(d.problem) != err.Error() {
+		d.log.Warn("database", "problem", err)
+	}
+	d.problem = err
 }
 
 // observe collects the view; it asks mariadbd, if that runs.
@@ -158,25 +184,38 @@ func (d *Database) observe(ctx context.Context) view {
 	s, p := d.state, d.process
 	d.mu.Unlock()
 	v := view{self: s.Server, members: s.Members, role: s.Database, quorum: s.Quorum, running: p != nil}
+	if now := time.Now(); now.Sub(d.looked) >= diskLook {
+		d.disk, d.looked = freeSpace(d.paths.Data), now
+	}
+	v.disk, v.short = d.disk, since(&d.short, d.disk.below(diskStop))
 	if p == nil {
 		v.folder, v.died = d.folder, d.died
+		v.again = v.folder.err != nil && time.Now().After(d.lookAgain)
 		_, other := v.synced()
 		v.queued = since(&d.queued, other)
 		return v
 	}
 	v.first, d.queued = p.Note() == noteAlone, time.Time{}
+	d.measure(ctx, &v)
+	if v.health.synced() {
+		d.died, d.pause, d.failure = false, 0, nil
+	}
+	return v
+}
+
+// measure asks the running mariadbd and adds to v how it is and for how long.
+func (d *Database) measure(ctx context.Context, v *view) {
+	before := d.health.queue
 	d.health = d.ask(ctx)
 	v.health = d.health
 	if d.health.gcomm != "" {
 		d.gcomm = d.health.gcomm
 	}
 	_, other := v.synced()
-	v.lonely = since(&d.alone, !other && !v.health.primary())
+	v.lonely = since(&d.alone, v.quorum && !other && !v.health.primary())
 	v.apart = since(&d.apart, v.health.answers && !v.health.connected)
-	if v.health.synced() {
-		d.died, d.pause, d.failure = false, 0, nil
-	}
-	return v
+	v.nowhere = since(&d.nowhere, other && !v.health.connected && !exists(filepath.Join(d.paths.Data, sst.ProgressFile)))
+	v.behind = since(&d.behind, v.health.queue >= queueMuch && v.health.queue >= before)
 }
 
 // ask checks the running mariadbd; one that does not answer has the zero health.
@@ -254,6 +293,9 @@ func describeSelf(v view, a action) (part.DatabaseMember, error) {
 	m := part.DatabaseMember{State: part.DatabaseJoining, UUID: v.health.uuid, Gcomm: v.health.gcomm}
 	if v.serves() {
 		m.State = part.DatabaseSynced
+		if v.disk.below(diskStart) {
+			return m, errors.New("disk is nearly full: " + v.disk.String())
+		}
 		return m, nil
 	}
 	return m, errors.New(why)

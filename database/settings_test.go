@@ -50,7 +50,7 @@ func TestRecovered(t *testing.T) {
 		{"x\n2026-11-23 20:28:39 0 [Note] WSREP: Recovered position: " + historyA + ":42\nmore", historyA, 42, false},
 		{"2026 0 [Note] WSREP: Recovered position: " + historyA + ":42,0-1-3", historyA, 42, false},
 		{"WSREP: Recovered position: " + noUUID + ":-1", "", -1, false},
-		{"0 [ERROR] InnoDB: corrupt", "", -1, true},
+		{"0 [ERROR] InnoDB: corrupt\n0 [ERROR] Aborting", "", -1, true},
 		{"", "", -1, true},
 	} {
 		uuid, seqno, err := recovered([]byte(c.out), errors.New("exit status 1"))
@@ -83,6 +83,25 @@ func TestParseStatus(t *testing.T) {
 	}
 	if parseStatus(nil).synced() {
 		t.Error("no status: got synced")
+	}
+}
+
+func TestFirstError(t *testing.T) {
+	for out, want := range map[string]string{
+		"a\n0 [ERROR] InnoDB: corrupt\n0 [ERROR] Aborting\n": "InnoDB: corrupt",
+		"a\nb\n\n": "b",
+		"":         "nothing was said",
+	} {
+		if got := firstError([]byte(out)); got != want {
+			t.Errorf("%q: got %q, want %q", out, got, want)
+		}
+	}
+}
+
+// The hash is the one that MariaDB's own PASSWORD('password') gives.
+func TestNativeHash(t *testing.T) {
+	if got, want := nativeHash("password"), "*2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19"; got != want {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }
 

@@ -2,7 +2,9 @@ package database
 
 import (
 	"context"
+	"crypto/sha1" // the authentication plugin's own; see nativeHash
 	"database/sql"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,11 +14,44 @@ import (
 	"trivet/internal/part"
 )
 
-// keep is the upkeep of a synced node: the dead, a renewed identity, the app's account.
+// keep is the upkeep of a running node: a renewed identity and the memory; of
+// a synced one also the dead and the app's account. One that was cut off until
+// its identity expired needs the new one in order to get back into the group.
 func (d *Database) keep(ctx context.Context, v view) {
-	if err := errors.Join(d.evict(ctx, v), d.reload(ctx), d.ensure(ctx, v)); err != nil && ctx.Err() == nil {
+	if !d.health.answers { // nor did it just end
+		return
+	}
+	err := errors.Join(d.reload(ctx), d.resize(ctx))
+	if v.serves() {
+		err = errors.Join(err, d.evict(ctx, v), d.ensure(ctx, v))
+	}
+	if err != nil && ctx.Err() == nil {
 		d.log.Warn("upkeep of the database", "err", err)
 	}
+}
+
+// resize gives the running mariadbd the memory that the site says.
+func (d *Database) resize(ctx context.Context) error {
+	d.mu.Lock()
+	want := int64(d.state.Site.Database.Memory) * mebibyte
+	d.mu.Unlock()
+	if want <= 0 || want == d.sized {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	var have int64
+	if err := d.db.QueryRowContext(ctx, "SELECT @@innodb_buffer_pool_size").Scan(&have); err != nil {
+		return fmt.Errorf("read the database's memory: %w", err)
+	}
+	if have != want {
+		if err := d.exec(ctx, fmt.Sprintf("SET GLOBAL innodb_buffer_pool_size=%d", want)); err != nil {
+			return err
+		}
+		d.log.Info("database's memory changed", "from", have, "to", want)
+	}
+	d.sized = want
+	return nil
 }
 
 // reload lets mariadbd read a renewed identity.
@@ -92,10 +127,11 @@ func (a account) ensure(ctx context.Context, db *sql.DB, socket string) error {
 		return nil
 	}
 	user := quote(a.user, '\'') + "@'localhost'"
+	hashed := " IDENTIFIED BY PASSWORD " + quote(nativeHash(a.password), '\'')
 	for _, q := range []string{
 		"CREATE DATABASE IF NOT EXISTS " + quote(a.name, '`') + " CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci",
-		"CREATE USER IF NOT EXISTS " + user + " IDENTIFIED BY " + quote(a.password, '\''),
-		"ALTER USER " + user + " IDENTIFIED BY " + quote(a.password, '\''),
+		"CREATE USER IF NOT EXISTS " + user + hashed,
+		"ALTER USER " + user + hashed,
 		"GRANT " + rights + " ON " + quote(strings.NewReplacer(`\`, `\\`, "_", `\_`, "%", `\%`).Replace(a.name), '`') + ".* TO " + user,
 	} {
 		if _, err := db.ExecContext(ctx, q); err != nil {
@@ -103,6 +139,14 @@ func (a account) ensure(ctx context.Context, db *sql.DB, socket string) error {
 		}
 	}
 	return nil
+}
+
+// nativeHash is what mysql_native_password keeps of a password. It is made
+// here, for a statement is kept as it stands in the binary log.
+func nativeHash(password string) string {
+	once := sha1.Sum([]byte(password))
+	twice := sha1.Sum(once[:])
+	return "*" + strings.ToUpper(hex.EncodeToString(twice[:]))
 }
 
 // works reports whether the user can sign in to the database.

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"trivet/internal/mtls"
 	"trivet/internal/part"
 )
@@ -121,7 +123,21 @@ func receive(ctx context.Context, o options, u *unframed, stderr io.Writer) (str
 	if err := move(in, o.dir, o.binlog); err != nil {
 		return "", fmt.Errorf("move into place: %w", err)
 	}
+	if err := syncAll(o.dir); err != nil {
+		return "", fmt.Errorf("write copy to the disk: %w", err)
+	}
 	return position, os.Remove(filepath.Join(o.dir, ProgressFile))
+}
+
+// syncAll writes all that was changed in dir's file system to the disk (syncfs(2)):
+// once the mark is gone, half a copy would pass for a whole one after a power cut.
+func syncAll(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	return unix.Syncfs(int(f.Fd()))
 }
 
 // copied reads the position that mariadb-backup wrote into the copy.
