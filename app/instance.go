@@ -141,7 +141,7 @@ func (a *App) start(i *instance, p *plan, where part.Instance) (*process.Process
 		return nil, err
 	}
 	return process.Start(a.cfg.Records, process.Spec{
-		Name: recordPrefix + where.Name, Path: program, Args: p.run[1:], Env: env, Dir: p.dir, User: a.cfg.User,
+		Name: recordPrefix + where.Name, Path: program, Args: p.run[1:], Env: env, Dir: p.dir, User: a.cfg.User, Confine: true,
 		Log: a.log(), Note: string(text),
 		Umask: 0o007, // web connects to the socket by its group
 	})

@@ -9,6 +9,9 @@
 // twice. Death is seen through a pidfd (pidfd_open(2)), which works for
 // children and for adopted processes alike; descriptors that a process was
 // given are got back by pidfd_getfd(2).
+//
+// A confined process (Spec.Confine) and all that it starts can win no
+// privilege: no_new_privs is set and its capability bounding set is empty.
 package process
 
 import (
@@ -41,6 +44,7 @@ type Spec struct {
 	Note  string   // kept in the record for the caller, for example a hash of the settings; no secrets
 	Umask int      // file mode mask, as for umask(1); 0 keeps the caller's
 
+	Confine    bool    // for good without new privileges (no set-user-ID, no capabilities), with all that it starts
 	Cloneflags uintptr // namespaces to start it in, as for clone(2): a lab's servers
 }
 
@@ -73,7 +77,7 @@ func Start(records string, s Spec) (*Process, error) {
 		return nil, fmt.Errorf("start %s: %w", s.Name, err)
 	}
 	defer func() { _ = log.Close() }()
-	if err := start(cmd, s.Umask); err != nil {
+	if err := start(cmd, s); err != nil {
 		return nil, fmt.Errorf("start %s: %w", s.Name, err)
 	}
 	p := &Process{

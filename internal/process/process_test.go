@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,6 +20,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"golang.org/x/sys/unix"
 
 	"trivet/internal/atomicfile"
 )
@@ -537,6 +541,76 @@ func ask(t *testing.T, address string) string {
 		t.Fatal(err)
 	}
 	return strings.TrimSpace(l)
+}
+
+// What is confined can win nothing, and neither this process nor what it starts otherwise is touched by it.
+func TestConfine(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: empties the bounding set")
+	}
+	dir := t.TempDir()
+	for i := range 20 { // the threads are used anew meanwhile
+		for _, confine := range []bool{true, false} {
+			s := shell(dir, fmt.Sprintf("caps-%d-%t", i, confine), `grep -E 'NoNewPrivs|CapBnd|CapPrm|CapEff' /proc/self/status`)
+			s.Confine, s.User = confine, "daemon"
+			p := mustStart(t, dir, s)
+			awaitDone(t, p)
+			privs, bounding := "0", ownBounding(t)
+			if confine {
+				privs, bounding = "1", "0000000000000000"
+			}
+			want := []string{
+				"CapPrm:", "0000000000000000", "CapEff:", "0000000000000000", "CapBnd:", bounding, "NoNewPrivs:", privs,
+			}
+			if diff := cmp.Diff(want, lines(t, s.Log)); diff != "" {
+				t.Fatalf("confine %t (-want +got):\n%s", confine, diff)
+			}
+			p.Release()
+		}
+	}
+}
+
+// A confined process is the one that is recorded, and is found again.
+func TestConfinedIsAdopted(t *testing.T) {
+	dir := t.TempDir()
+	s := shell(dir, "one", "echo $$; exec sleep 600")
+	s.Confine = true
+	p := mustStart(t, dir, s)
+	eventually(t, "its word", func() bool { return len(lines(t, s.Log)) == 1 })
+	if got, want := lines(t, s.Log)[0], strconv.Itoa(p.PID()); got != want {
+		t.Errorf("the program's pid = %s, want the recorded %s", got, want)
+	}
+	if q := mustAdopt(t, dir, "one"); q.PID() != p.PID() {
+		t.Errorf("adopted %d, want %d", q.PID(), p.PID())
+	}
+}
+
+func TestConfineKeepsTheNetworkNamespace(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: makes a network namespace")
+	}
+	dir := t.TempDir()
+	s := shell(dir, "where", "readlink /proc/self/ns/net")
+	s.Confine = true
+	runtime.LockOSThread() // never unlocked: the thread ends with the test's goroutine
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		t.Fatal(err)
+	}
+	want, err := os.Readlink("/proc/thread-self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	awaitDone(t, mustStart(t, dir, s))
+	if got := lines(t, s.Log)[0]; got != want {
+		t.Errorf("network namespace = %s, want %s", got, want)
+	}
+}
+
+// ownBounding is the bounding set of the thread that asks.
+func ownBounding(t *testing.T) string {
+	t.Helper()
+	f := lines(t, "/proc/thread-self/status")
+	return f[slices.Index(f, "CapBnd:")+1]
 }
 
 func TestUserEnvironmentAndMask(t *testing.T) {

@@ -362,7 +362,7 @@ func (w *Worker) start() (*process.Process, error) {
 			"GOMEMLIMIT=" + os.Getenv("GOMEMLIMIT"), "GOGC=50", "GOMAXPROCS=2",
 			"GOTRACEBACK=single",
 		},
-		User:  w.cfg.User,
+		User: w.cfg.User, Confine: true,
 		Files: files,
 		Log:   filepath.Join(w.cfg.LogDir, w.cfg.Name+".log"),
 	})
