@@ -240,7 +240,7 @@ func launch(p Paths, f folder, first bool, donors []string) (*process.Process, e
 		args = append(args, "--wsrep-sst-donor="+strings.Join(donors, ",")+",") // the last comma: or any other
 	}
 	return process.Start(p.Records, process.Spec{
-		Name: recordName, Path: "/usr/sbin/mariadbd", Args: args, User: part.UserMySQL, Log: p.Log, Note: note,
+		Name: recordName, Path: "/usr/sbin/mariadbd", Args: args, User: part.UserMySQL, Confine: true, Log: p.Log, Note: note,
 		Env: []string{"PATH=" + p.Run + ":" + searchPath},
 	})
 }
