@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"os/user"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"trivet/internal/netns"
+	"trivet/internal/part"
 )
 
 // Ports that the design opens; all others must be dropped. A port that is let
@@ -21,7 +23,15 @@ import (
 var (
 	forVisitors = []int{80, 443}
 	forOperator = []int{22, 9443}
-	forPeers    = []int{4444, 4567, 4568, 7080, 7090, 7306, 7380}
+	forPeers    = map[string][]int{ // by the user whose processes may connect
+		"root":            {7090, 7380},
+		part.UserMonitor:  {7090},
+		part.UserBalancer: {7080},
+		part.UserRouter:   {7306},
+		part.UserMySQL:    {4444, 4567, 4568},
+		part.UserWeb:      nil,
+		part.UserApp:      nil,
+	}
 )
 
 // scanned are all well-known ports and those around the design's own.
@@ -41,25 +51,39 @@ func scanned() []int {
 // From each server to each other, and from the visitor, exactly the ports of the design are open.
 func TestExactlyTheDesignsPortsAreOpen(t *testing.T) {
 	ensureUp(t)
-	for i := range 4 { // 0 is the visitor, who is the operator too
-		from := "the visitor"
-		want := slices.Concat(forVisitors, forOperator)
-		if i > 0 {
-			from, want = Servers[i-1], slices.Clone(forPeers) // outward, a server may not be a visitor
-		}
-		slices.Sort(want)
-		for j := 1; j <= 3; j++ {
-			if i == j {
-				continue
-			}
-			got := scan(t, i, ring.Address(j))
-			if !slices.Equal(got, want) {
-				t.Errorf("from %s to s%d the ports %v are open, want %v", from, j, got, want)
+	outside := slices.Sorted(slices.Values(slices.Concat(forVisitors, forOperator)))
+	for j := 1; j <= 3; j++ { // the visitor is the operator too
+		mustFind(t, 0, "root", ring.Address(j), scanned(), outside)
+		for i := 1; i <= 3; i++ {
+			if i != j { // outward, a server may not be a visitor
+				mustFind(t, i, "root", ring.Address(j), scanned(), forPeers["root"])
 			}
 		}
 	}
-	if got, want := scan(t, 0, ring.Floating()), slices.Sorted(slices.Values(slices.Concat(forVisitors, forOperator))); !slices.Equal(got, want) {
-		t.Errorf("from the visitor to the floating address the ports %v are open, want %v", got, want)
+	mustFind(t, 0, "root", ring.Floating(), scanned(), outside)
+}
+
+// Each port between the servers can be reached by the users whose business it is, and by no others.
+func TestPeersPortsAreTheirUsers(t *testing.T) {
+	ensureUp(t)
+	all := slices.Compact(slices.Concat(outsiders(), slices.Sorted(slices.Values(slices.Concat(slices.Collect(maps.Values(forPeers))...)))))
+	var wg sync.WaitGroup
+	for i := 1; i <= 3; i++ {
+		for user, want := range forPeers {
+			wg.Go(func() { mustFind(t, i, user, ring.Address(i%3+1), all, want) })
+		}
+	}
+	wg.Wait()
+}
+
+// outsiders are ports that no user of a server may reach on another.
+func outsiders() []int { return []int{22, 53, 80, 443, 3306, 9443} }
+
+// mustFind dials ports as that user and reports which are open against what should be.
+func mustFind(t *testing.T, from int, user, address string, ports, want []int) {
+	t.Helper()
+	if got := scan(t, from, user, address, ports); !slices.Equal(got, want) {
+		t.Errorf("from server %d (0: the visitor) as %s, of %s the ports %v are open, want %v", from, user, address, got, want)
 	}
 }
 
@@ -79,24 +103,27 @@ func TestOutgoingIsDropped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var wg sync.WaitGroup
 	for i := 1; i <= 3; i++ {
-		if isOpen(t, i, ring.Prefix+".1", n) {
-			t.Errorf("s%d reached port %d of the visitor's machine", i, n)
+		for name := range forPeers {
+			wg.Go(func() { mustFind(t, i, name, ring.Prefix+".1", []int{n}, nil) })
 		}
 	}
+	wg.Wait()
 }
 
 // scan dials many ports at once; a server's side is its namespace.
-func scan(t *testing.T, from int, address string) []int {
+func scan(t *testing.T, from int, user, address string, ports []int) []int {
 	t.Helper()
+	id := userID(t, user)
 	var mu sync.Mutex
 	found := map[int]bool{}
 	work := make(chan int)
 	var wg sync.WaitGroup
-	for range 900 {
+	for range min(900, len(ports)) {
 		wg.Go(func() {
 			for p := range work {
-				if isOpen(t, from, address, p) {
+				if isOpen(t, from, id, address, p) {
 					mu.Lock()
 					found[p] = true
 					mu.Unlock()
@@ -104,7 +131,7 @@ func scan(t *testing.T, from int, address string) []int {
 			}
 		})
 	}
-	for _, p := range scanned() {
+	for _, p := range ports {
 		work <- p
 	}
 	close(work)
@@ -112,8 +139,24 @@ func scan(t *testing.T, from int, address string) []int {
 	return slices.Sorted(maps.Keys(found))
 }
 
-// isOpen reports whether the firewalls let a connection through: it was taken, or refused by a reset.
-func isOpen(t *testing.T, from int, address string, port int) bool {
+// userID is the number of a user of this machine; -1, which is nobody's, if there is none.
+func userID(t *testing.T, name string) int {
+	t.Helper()
+	u, err := user.Lookup(name)
+	if err != nil {
+		t.Error(err)
+		return -1
+	}
+	id, err := strconv.Atoi(u.Uid)
+	if err != nil {
+		t.Error(err)
+		return -1
+	}
+	return id
+}
+
+// isOpen reports whether the firewalls let a connection of that user through: it was taken, or refused by a reset.
+func isOpen(t *testing.T, from, uid int, address string, port int) bool {
 	t.Helper()
 	dial := func() error {
 		c, err := net.DialTimeout("tcp", net.JoinHostPort(address, strconv.Itoa(port)), 700*time.Millisecond)
@@ -126,7 +169,10 @@ func isOpen(t *testing.T, from int, address string, port int) bool {
 	if from == 0 {
 		err = dial()
 	} else {
-		err = inside(Servers[from-1], dial)
+		// A socket is its maker's, whom the kernel knows by the thread's file system user (credentials(7)).
+		err = inside(Servers[from-1], func() error {
+			return errors.Join(syscall.Setfsuid(uid), dial(), syscall.Setfsuid(0))
+		})
 	}
 	var timeout net.Error
 	switch {
