@@ -31,6 +31,7 @@ const (
 	applyLimit  = 5 * time.Second  // how long Apply waits for a new generation
 	startLimit  = 30 * time.Second // how long an instance may take to answer its first check
 	probePace   = 100 * time.Millisecond
+	doubtPace   = time.Second // between two looks at what runs already, while that is not known
 )
 
 // Config says where an App works.
@@ -46,12 +47,13 @@ type Config struct {
 
 // App is the part that runs the site's program. It implements part.Part.
 type App struct {
-	cfg  Config
-	wake chan struct{}
-	find sync.Once // adopts what runs, before anything else is said or done
+	cfg   Config
+	wake  chan struct{}
+	found search // what ran already, before anything else is said or done
 
 	mu      sync.Mutex
 	applied bool
+	doubt   error  // why it is not known what runs already; nil: it is known
 	waiting string // why nothing can be started yet; empty: nothing is missing
 	want    *plan  // nil: the site has no app, or waiting says why there is no plan yet
 	health  site.Health
@@ -91,7 +93,7 @@ func (a *App) Apply(ctx context.Context, s part.State) error {
 	if err != nil {
 		return fmt.Errorf("apply app: %w", err)
 	}
-	a.find.Do(a.adopt)
+	a.adopt()
 	a.mu.Lock()
 	a.applied, a.want, a.waiting = true, p, waiting
 	a.health, a.grace, a.domain = s.Site.App.Health, s.Site.App.Grace.Std(), s.Site.Domain
@@ -128,7 +130,7 @@ func (a *App) rolled(ctx context.Context) error {
 
 // inForce reports whether nothing is to be rolled; a.mu is held.
 func (a *App) inForce() bool {
-	return !a.running || a.waiting != "" || a.want == nil || a.serving == nil || a.serving.hash == a.want.hash
+	return !a.running || a.doubt != nil || a.waiting != "" || a.want == nil || a.serving == nil || a.serving.hash == a.want.hash
 }
 
 // Check is nil when all instances that the site asks for are healthy and of the newest release.
@@ -138,6 +140,8 @@ func (a *App) Check(context.Context) error {
 	switch {
 	case !a.applied:
 		return errors.New("no state yet")
+	case a.doubt != nil:
+		return a.doubt
 	case a.waiting != "":
 		return errors.New(a.waiting)
 	case a.want == nil:
@@ -156,7 +160,7 @@ func (a *App) Check(context.Context) error {
 
 // Instances are the healthy ones that web may hand requests to.
 func (a *App) Instances() []part.Instance {
-	a.find.Do(a.adopt)
+	a.adopt()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.serving == nil {
@@ -181,12 +185,12 @@ func (a *App) Settle(names []string) {
 
 // Run keeps the instances running until ctx ends. They then go on by themselves.
 func (a *App) Run(ctx context.Context) error {
-	a.find.Do(a.adopt)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer a.setRunning(false)
 	a.setRunning(true)
 	for {
+		a.adopt()
 		next := a.step(ctx, &wg)
 		t := time.NewTimer(next)
 		select {
@@ -209,7 +213,7 @@ func (a *App) setRunning(on bool) {
 // Stop ends all instances, each with the site's grace, or with what is left of
 // ctx. Call it after Run has returned.
 func (a *App) Stop(ctx context.Context) error {
-	a.find.Do(a.adopt)
+	a.adopt()
 	a.mu.Lock()
 	var processes []*process.Process
 	for _, i := range a.all() {

@@ -335,6 +335,45 @@ func TestAdoption(t *testing.T) {
 	b.ready(a)
 }
 
+// TestDoubt: while it cannot be told whether an instance runs, nothing is started, ended or removed.
+func TestDoubt(t *testing.T) {
+	b := newBench(t)
+	a, halt := b.run()
+	b.apply(a, b.last)
+	b.ready(a)
+	before := pids(t, a)
+	halt()
+	record := filepath.Join(b.cfg.Records, recordPrefix+"1-1.json")
+	good, err := os.ReadFile(record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(record, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a, _ = b.run()
+	b.apply(a, b.mode("other")) // asks for another generation
+	if err := a.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "find out which instances run") {
+		t.Errorf("Check: got %v, want the doubt", err)
+	}
+	if got := names(a.Instances()); !slices.Equal(got, []string{"1-2"}) {
+		t.Errorf("in doubt: got %v, want the known one to go on", got)
+	}
+	a.mu.Lock()
+	if a.coming != nil {
+		t.Error("another generation was started")
+	}
+	a.mu.Unlock()
+	if err := os.WriteFile(record, good, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.apply(a, b.last)
+	b.ready(a)
+	if got := pids(t, a); !slices.Equal(slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(before))) {
+		t.Errorf("pids %v, then %v: want the same", before, got)
+	}
+}
+
 func TestDeathWhileNobodyWatches(t *testing.T) {
 	b := newBench(t)
 	a, halt := b.run()

@@ -106,6 +106,11 @@ func (g *generation) failure() error {
 func (a *App) step(ctx context.Context, wg *sync.WaitGroup) time.Duration {
 	a.mu.Lock()
 	before := a.serving
+	if a.doubt != nil {
+		a.attend(ctx, wg)
+		a.mu.Unlock()
+		return doubtPace
+	}
 	if a.applied && a.waiting == "" {
 		a.pursue()
 	}
