@@ -282,7 +282,10 @@ func describeSelf(v view, a action) (part.DatabaseMember, error) {
 		f := v.folder
 		switch {
 		case !f.looked && v.died: // said at once, so that the others need not wait for its silence
-			return part.DatabaseMember{State: part.DatabaseDown, Seqno: -1}, errors.New("down: mariadbd has ended")
+			if a.kind != refuse {
+				why = "mariadbd has ended"
+			}
+			return part.DatabaseMember{State: part.DatabaseDown, Seqno: -1}, errors.New("down: " + why)
 		case !f.looked:
 			return part.DatabaseMember{}, errors.New(why)
 		case f.err != nil, f.uuid != "":
