@@ -1,6 +1,7 @@
 // Package worker runs a part in a process of its own: as its own user, without
-// capabilities, inside a Landlock fence (landlock(7)), with listening sockets
-// that node opened and keeps.
+// capabilities and with no way to win any, inside a Landlock fence (landlock(7)),
+// behind a filter of system calls (seccomp(2)) that refuses among others to run
+// a program, and with listening sockets that node opened and keeps.
 //
 // Node's half is Worker, which is a part.Part like any other; the process's
 // half is Serve. Between them is one unix socket on which node pushes the

@@ -74,7 +74,7 @@ func Serve(ctx context.Context, name string, fence Fence, build func(*Env) (part
 		Call:    s.call,
 		files:   s.files,
 	}
-	if err := fence.close(s.metrics); err != nil {
+	if err := errors.Join(fence.close(s.metrics), filter()); err != nil {
 		return err
 	}
 	p, err := build(env)

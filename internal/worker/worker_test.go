@@ -19,6 +19,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"trivet/internal/part"
 	"trivet/internal/process"
 )
@@ -68,6 +70,14 @@ func (p *probe) Apply(ctx context.Context, s part.State) error {
 		}
 		_ = f.Close()
 	}
+	if program := s.Secrets["run"]; program != "" {
+		if _, err := os.StartProcess(program, []string{program}, &os.ProcAttr{}); err != nil {
+			return err
+		}
+	}
+	if s.Secrets["calls"] != "" {
+		return p.tryCalls()
+	}
 	if method := s.Secrets["ask"]; method != "" {
 		var answer string
 		if err := p.env.Call(ctx, method, "question", &answer); err != nil {
@@ -87,6 +97,23 @@ func (p *probe) Apply(ctx context.Context, s part.State) error {
 	defer p.mu.Unlock()
 	p.last = s
 	return nil
+}
+
+// tryCalls makes system calls with arguments that are harmless, and says which were not refused.
+func (p *probe) tryCalls() error {
+	var problems []error
+	for name, call := range map[string][]uintptr{
+		"execve": {unix.SYS_EXECVE}, "unshare": {unix.SYS_UNSHARE}, "ptrace": {unix.SYS_PTRACE, ^uintptr(0)},
+		"bpf": {unix.SYS_BPF, ^uintptr(0)}, "clone of a process": {unix.SYS_CLONE, unix.CLONE_SIGHAND}, "mount": {unix.SYS_MOUNT},
+		"io_uring_setup": {unix.SYS_IO_URING_SETUP}, "x32 getpid": {0x40000000 | unix.SYS_GETPID},
+	} {
+		call = append(call, 0)
+		_, _, errno := unix.RawSyscall(call[0], call[1], 0, 0)
+		if errno != unix.EPERM {
+			problems = append(problems, fmt.Errorf("%s: %w", name, errno))
+		}
+	}
+	return errors.Join(problems...)
 }
 
 func (p *probe) Run(ctx context.Context) error {
@@ -628,6 +655,28 @@ func TestFence(t *testing.T) {
 	r.mustApply(w, 1, "open="+inside)
 	if err := r.apply(w, 2, "open="+outside); err == nil || !strings.Contains(err.Error(), "permission denied") {
 		t.Errorf("open of %s = %v, want permission denied", outside, err)
+	}
+}
+
+// On every thread, whoever took the worker over can run no program and make no process.
+func TestFilter(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "probe")
+	w, _ := r.node()
+	for i := range int64(20) {
+		if err := r.apply(w, 2*i+1, "run=/bin/true"); err == nil || !strings.Contains(err.Error(), "operation not permitted") {
+			t.Fatalf("run of a program = %v, want that it is not permitted", err)
+		}
+		r.mustApply(w, 2*i+2, "calls=yes")
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.pid(w)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"NoNewPrivs:\t1\n", "Seccomp:\t2\n", "CapBnd:\t0000000000000000\n"} {
+		if !strings.Contains(string(status), want) {
+			t.Errorf("the process's status lacks %q:\n%s", want, status)
+		}
 	}
 }
 
