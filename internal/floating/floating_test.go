@@ -102,7 +102,7 @@ func serve(t *testing.T, name, kind string) {
 // answerer connects to the floating address once and says who answered.
 func answerer(t *testing.T, f family) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 700*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	c, err := netns.Dial(ctx, hub, "tcp", netip.AddrPortFrom(f.floating, 7))
 	if err != nil {
