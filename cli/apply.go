@@ -40,10 +40,15 @@ func apply(ctx context.Context, e *env, name, file string) error {
 	}
 	defer func() { _ = os.Remove(c.release.Tar) }()
 	p := newProgress(e.out, c.lab.Servers)
-	revision, err := push(ctx, c.lab, c.declared, c.release)
+	a, err := answerers(c.lab)
 	if err != nil {
 		return err
 	}
+	revision, err := push(ctx, a, c.declared, c.release)
+	if err != nil {
+		return err
+	}
+	a.tell(e.out, "it takes revision %d when it is back", revision)
 	if err := awaitReachable(ctx, c.lab, revision, p); err != nil {
 		return err
 	}
@@ -93,11 +98,7 @@ func readChange(ctx context.Context, e *env, name, file string) (change, error) 
 	if err != nil {
 		return change{}, err
 	}
-	var names []string
-	for _, srv := range s.Servers {
-		names = append(names, srv.Name)
-	}
-	if err := sameServers(l, names); err != nil {
+	if err := sameSite(l, s); err != nil {
 		return change{}, err
 	}
 	d, err := declaration(l, s)

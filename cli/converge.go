@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"trivet/internal/release"
@@ -23,7 +24,11 @@ func converge(ctx context.Context, l *lab.Lab, d node.Declared, rel *release.Rel
 	}); err != nil {
 		return err
 	}
-	revision, err := push(ctx, l, d, rel)
+	a, err := answerers(l)
+	if err != nil {
+		return err
+	}
+	revision, err := push(ctx, a, d, rel)
 	if err != nil {
 		return err
 	}
@@ -69,25 +74,31 @@ func until(ctx context.Context, ask func() (bool, error)) error {
 	}
 }
 
-// push hands the release to every server that runs, then declares d through
-// one that answers. A server that is away fetches the release from its peers.
-func push(ctx context.Context, l *lab.Lab, d node.Declared, rel *release.Release) (int64, error) {
-	var errs []error
-	var reached []*node.Client
-	for _, name := range l.Servers {
-		c := client(l, name)
-		if err := handOver(ctx, c, rel); err != nil {
-			errs = append(errs, err)
+// push hands the release to every server that answers, at the same time, then
+// declares d through one of them. A server that is away fetches the release
+// from its peers.
+func push(ctx context.Context, a answering, d node.Declared, rel *release.Release) (int64, error) {
+	if err := a.some(); err != nil {
+		return 0, err
+	}
+	errs := make([]error, len(a.clients))
+	var wg sync.WaitGroup
+	for i, c := range a.clients {
+		wg.Go(func() { errs[i] = handOver(ctx, c, rel) })
+	}
+	wg.Wait()
+	for i, c := range a.clients {
+		if errs[i] != nil {
 			continue
 		}
-		reached = append(reached, c)
-	}
-	for _, c := range reached {
 		out, err := c.Apply(ctx, d)
 		if err == nil {
 			return out.Revision, nil
 		}
-		errs = append(errs, err)
+		errs[i] = err
+	}
+	if ctx.Err() != nil {
+		return 0, context.Cause(ctx)
 	}
 	return 0, fmt.Errorf("declare the site: %w", errors.Join(errs...))
 }

@@ -65,12 +65,21 @@ func which(l *lab.Lab, args []string) (servers, parts []string, err error) {
 
 // logs prints the streams of all servers and parts asked for, each line with where it is from.
 func logs(ctx context.Context, e *env, l *lab.Lab, q logQuery) error {
+	a, err := answerers(l)
+	if err != nil {
+		return err
+	}
+	a = a.only(q.servers)
+	if err := a.some(); err != nil {
+		return err
+	}
+	a.tell(e.err, "its logs are left out")
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	var errs []error
-	for _, server := range q.servers {
+	for _, c := range a.clients {
 		wg.Go(func() {
-			if err := serverLogs(ctx, e.out, &mu, client(l, server), q); err != nil {
+			if err := serverLogs(ctx, e.out, &mu, c, q); err != nil {
 				mu.Lock()
 				errs = append(errs, err)
 				mu.Unlock()

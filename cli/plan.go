@@ -42,10 +42,18 @@ func plan(ctx context.Context, e *env, name, file string) ([]node.Change, error)
 		return nil, err
 	}
 	defer func() { _ = os.Remove(c.release.Tar) }()
+	a, err := answerers(c.lab)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.some(); err != nil {
+		return nil, err
+	}
+	a.tell(e.err, "it is not asked what would change there")
 	changes := []node.Change{}
 	var errs []error
-	for _, server := range c.lab.Servers {
-		ch, err := client(c.lab, server).Plan(ctx, c.declared)
+	for _, server := range a.clients {
+		ch, err := server.Plan(ctx, c.declared)
 		changes, errs = append(changes, ch...), append(errs, err)
 	}
 	if len(changes) == 0 {

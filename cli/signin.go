@@ -41,11 +41,18 @@ var signinCommand = command{
 
 // signIn asks the first server that answers for a sign-in to its console.
 func signIn(ctx context.Context, l *lab.Lab) (string, node.SignIn, error) {
+	a, err := answerers(l)
+	if err != nil {
+		return "", node.SignIn{}, err
+	}
+	if err := a.some(); err != nil {
+		return "", node.SignIn{}, err
+	}
 	var errs []error
-	for _, server := range l.Servers {
-		s, err := client(l, server).SignIn(ctx)
+	for _, c := range a.clients {
+		s, err := c.SignIn(ctx)
 		if err == nil {
-			host := net.JoinHostPort(l.Address(server).String(), strconv.Itoa(part.PortConsole))
+			host := net.JoinHostPort(l.Address(c.Server).String(), strconv.Itoa(part.PortConsole))
 			return "https://" + host + "/signin?token=" + s.Token, s, nil
 		}
 		errs = append(errs, err)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"trivet/certificate"
@@ -86,9 +87,14 @@ func obtain(o upOptions, s *site.Site) (l *lab.Lab, fresh bool, err error) {
 	for _, srv := range s.Servers {
 		names = append(names, srv.Name)
 	}
+	if old != nil {
+		if err := sameSite(old, s); err != nil {
+			return nil, false, err
+		}
+	}
 	l, err = lab.Create(o.lab, subnet, names)
 	if errors.Is(err, lab.ErrExists) {
-		return old, false, sameServers(old, names)
+		return old, false, nil
 	}
 	if err != nil {
 		return nil, false, hinted{err, []string{"`trivet up --subnet 10.90.0.0/24` takes another range; `trivet down` removes a lab that is half there"}}
@@ -114,11 +120,40 @@ func chosenSubnet(o upOptions, old *lab.Lab) (netip.Prefix, error) {
 	return p, nil
 }
 
-func sameServers(l *lab.Lab, names []string) error {
-	if fmt.Sprint(l.Servers) != fmt.Sprint(names) {
-		return hinted{fmt.Errorf("lab %q runs with the servers %v, the site file names %v", l.Name, l.Servers, names), []string{"`trivet down` first"}}
+// sameSite refuses a site whose names are not those that the lab's data were
+// made under. It reads what the servers keep, so that it can tell of a lab that is off too.
+func sameSite(l *lab.Lab, s *site.Site) error {
+	for _, server := range l.Servers {
+		d, ok, err := node.Kept(l.Dir(server, lab.Lib))
+		if err != nil {
+			return err
+		}
+		if ok {
+			return renamed(d.Site, s)
+		}
+	}
+	var names []string
+	for _, srv := range s.Servers {
+		names = append(names, srv.Name)
+	}
+	if !slices.Equal(l.Servers, names) {
+		return hinted{fmt.Errorf("lab %q has the servers %v, the site file names %v", l.Name, l.Servers, names), []string{"`trivet down` first"}}
 	}
 	return nil
+}
+
+func renamed(was, now *site.Site) error {
+	err := node.Renamed(was, now)
+	r, ok := errors.AsType[node.RenameError](err)
+	switch {
+	case !ok:
+		return err
+	case r.Key == "name":
+		return hinted{err, []string{"`trivet down` first removes it and its data; --lab NAME runs a second lab beside it"}}
+	case r.Key == "servers":
+		return hinted{err, []string{"`trivet down` first"}}
+	}
+	return hinted{err, []string{"renaming is not supported: dump the data, `trivet down`, `trivet up` with the new name, and load them"}}
 }
 
 // bringUp sets up and starts the servers, pushes the site and waits until all is healthy.

@@ -11,6 +11,15 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
+)
+
+// How long a node may take to answer.
+const (
+	dialLimit    = 2 * time.Second
+	answerLimit  = 5 * time.Second  // a question; for logs the first byte
+	declareLimit = 35 * time.Second // an agreement of the cluster
+	uploadLimit  = time.Minute      // a release taken and unpacked
 )
 
 // Client speaks to one node over its control socket. It is what the command line uses.
@@ -21,7 +30,7 @@ type Client struct {
 
 // Dial returns a client for the socket at path. No connection is made yet.
 func Dial(server, path string) *Client {
-	var d net.Dialer
+	d := net.Dialer{Timeout: dialLimit}
 	t := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return d.DialContext(ctx, "unix", path)
 	}}
@@ -34,36 +43,36 @@ var ErrUnreachable = errors.New("its node does not answer")
 // Status asks for the server's status.
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	var s Status
-	return s, c.call(ctx, http.MethodGet, "/v1/status", nil, &s)
+	return s, c.call(ctx, http.MethodGet, "/v1/status", answerLimit, nil, &s)
 }
 
 // Declared asks for the site that is in force.
 func (c *Client) Declared(ctx context.Context) (Declared, error) {
 	var d Declared
-	return d, c.call(ctx, http.MethodGet, "/v1/declared", nil, &d)
+	return d, c.call(ctx, http.MethodGet, "/v1/declared", answerLimit, nil, &d)
 }
 
 // SignIn asks for a one-time sign-in to the console.
 func (c *Client) SignIn(ctx context.Context) (SignIn, error) {
 	var s SignIn
-	return s, c.call(ctx, http.MethodPost, "/v1/signin", nil, &s)
+	return s, c.call(ctx, http.MethodPost, "/v1/signin", answerLimit, nil, &s)
 }
 
 // Plan asks what declaring d would change on the server.
 func (c *Client) Plan(ctx context.Context, d Declared) ([]Change, error) {
 	var changes []Change
-	return changes, c.send(ctx, "/v1/plan", d, &changes)
+	return changes, c.send(ctx, "/v1/plan", answerLimit, d, &changes)
 }
 
 // Apply declares d; the answer holds its revision.
 func (c *Client) Apply(ctx context.Context, d Declared) (Declared, error) {
 	var out Declared
-	return out, c.send(ctx, "/v1/apply", d, &out)
+	return out, c.send(ctx, "/v1/apply", declareLimit, d, &out)
 }
 
 // Release hands the server the tar of a release.
 func (c *Client) Release(ctx context.Context, hash string, tar io.Reader) error {
-	return c.call(ctx, http.MethodPut, "/v1/release/"+hash, tar, &struct{}{})
+	return c.call(ctx, http.MethodPut, "/v1/release/"+hash, uploadLimit, tar, &struct{}{})
 }
 
 // Logs returns the stream of a part's last lines, and what follows; the caller closes it.
@@ -72,22 +81,41 @@ func (c *Client) Logs(ctx context.Context, partName string, lines int, follow bo
 	if follow {
 		q.Set("follow", "1")
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	late := time.AfterFunc(answerLimit, func() { cancel(noAnswer(answerLimit)) })
 	res, err := c.do(ctx, http.MethodGet, "/v1/logs?"+q.Encode(), nil)
+	late.Stop()
 	if err != nil {
+		cancel(nil)
 		return nil, err
 	}
-	return res.Body, nil
+	return stream{res.Body, cancel}, nil
 }
 
-func (c *Client) send(ctx context.Context, path string, in, out any) error {
+// stream is an answer that lasts; its end frees the request.
+type stream struct {
+	io.ReadCloser
+	end context.CancelCauseFunc
+}
+
+func (s stream) Close() error {
+	s.end(nil)
+	return s.ReadCloser.Close()
+}
+
+func noAnswer(limit time.Duration) error { return fmt.Errorf("no answer after %s", limit) }
+
+func (c *Client) send(ctx context.Context, path string, limit time.Duration, in, out any) error {
 	data, err := json.Marshal(in)
 	if err != nil {
 		return err
 	}
-	return c.call(ctx, http.MethodPost, path, bytes.NewReader(data), out)
+	return c.call(ctx, http.MethodPost, path, limit, bytes.NewReader(data), out)
 }
 
-func (c *Client) call(ctx context.Context, method, path string, body io.Reader, out any) error {
+func (c *Client) call(ctx context.Context, method, path string, limit time.Duration, body io.Reader, out any) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, noAnswer(limit))
+	defer cancel()
 	res, err := c.do(ctx, method, path, body)
 	if err != nil {
 		return err
@@ -107,8 +135,10 @@ func (c *Client) do(ctx context.Context, method, path string, body io.Reader) (*
 	}
 	res, err := c.http.Do(req)
 	if err != nil {
-		if ctx.Err() != nil && errors.Is(ctx.Err(), context.Canceled) {
-			return nil, ctx.Err()
+		if cause := context.Cause(ctx); errors.Is(cause, context.Canceled) {
+			return nil, cause
+		} else if cause != nil {
+			err = cause
 		}
 		return nil, fmt.Errorf("%s: %w (%w)", c.Server, ErrUnreachable, err)
 	}

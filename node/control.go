@@ -225,6 +225,9 @@ func (n *Node) declare(ctx context.Context, d Declared) (Declared, error) {
 		if same(old, d) {
 			return old, nil
 		}
+		if err := Renamed(old.Site, d.Site); err != nil {
+			return d, fmt.Errorf("declare site: %w", err)
+		}
 	}
 	d.Revision, d.At = old.Revision+1, time.Now().UTC()
 	data, err := json.Marshal(d)

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"trivet/cluster"
 )
@@ -71,5 +73,44 @@ func TestClientWithoutNode(t *testing.T) {
 	c := Dial("s1", filepath.Join(t.TempDir(), "none"))
 	if _, err := c.Status(t.Context()); !errors.Is(err, ErrUnreachable) {
 		t.Errorf("Status = %v, want ErrUnreachable", err)
+	}
+}
+
+// A server that is frozen takes the connection and never answers.
+func TestClientWithSilentNode(t *testing.T) {
+	hold := make(chan struct{})
+	c := control(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-hold }))
+	t.Cleanup(func() { close(hold) }) // before the server is closed, which waits for its answers
+	err := c.call(t.Context(), http.MethodGet, "/v1/status", 20*time.Millisecond, nil, &Status{})
+	const want = "s1: its node does not answer (no answer after 20ms)"
+	if !errors.Is(err, ErrUnreachable) || err.Error() != want {
+		t.Errorf("call = %v, want %s", err, want)
+	}
+}
+
+// A stream lasts longer than its first byte may take to come.
+func TestClientClosesLogs(t *testing.T) {
+	ended := make(chan struct{})
+	c := control(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = w.Write([]byte("a line\n"))
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+		close(ended)
+	}))
+	logs, err := c.Logs(t.Context(), "app", 1, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(logs).ReadString('\n')
+	if line != "a line\n" || err != nil {
+		t.Errorf("line = %q, %v, want a line", line, err)
+	}
+	if err := logs.Close(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-ended:
+	case <-time.After(5 * time.Second):
+		t.Error("Close leaves the request open")
 	}
 }
