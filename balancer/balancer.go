@@ -48,6 +48,8 @@ const (
 	headerTimeout = 10 * time.Second
 	idleTimeout   = 75 * time.Second
 	backendIdle   = 60 * time.Second // shorter than the web server keeps a connection
+	visitorsLimit = 10_000           // connections at a time; the newest is refused
+	stillLimit    = 30 * time.Second // for a visitor who neither sends what was announced nor takes what is sent
 )
 
 // Balancer is the balancer of one server. It is a part.Part.
@@ -154,9 +156,11 @@ func (b *Balancer) serve(ctx context.Context) error {
 	defer cancel()
 	b.serving.Store(true)
 	defer b.serving.Store(false)
+	limit := proxy.NewLimit(visitorsLimit, b.meters.refused.Inc)
+	plain, secure := limit.Listener(b.http), limit.Listener(b.https)
 	results := make(chan error, 2)
-	go func() { results <- proxy.Serve(ctx, b.server(b.redirect, nil), b.http, drainGrace) }()
-	go func() { results <- proxy.Serve(ctx, b.server(b.answer, b.tls()), b.https, drainGrace) }()
+	go func() { results <- proxy.Serve(ctx, b.server(b.redirect, nil), plain, drainGrace) }()
+	go func() { results <- proxy.Serve(ctx, b.server(b.answer, b.tls()), secure, drainGrace) }()
 	first := <-results
 	cancel()
 	return errors.Join(first, <-results)
@@ -164,11 +168,12 @@ func (b *Balancer) serve(ctx context.Context) error {
 
 func (b *Balancer) server(h http.HandlerFunc, secure *tls.Config) *http.Server {
 	return &http.Server{
-		Handler:           b.observer(secure != nil).Wrap(h),
+		Handler:           proxy.Progress(stillLimit, b.observer(secure != nil).Wrap(h)),
 		TLSConfig:         secure,
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    headerBytes,
+		HTTP2:             &http.HTTP2Config{WriteByteTimeout: stillLimit}, // where even the end of a stream cannot be sent
 		ErrorLog:          slog.NewLogLogger(b.log.Handler(), slog.LevelDebug),
 	}
 }

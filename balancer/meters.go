@@ -18,6 +18,7 @@ type meters struct {
 	up         *metric.GaugeVec
 	inFlight   metric.Gauge
 	handshakes *metric.CounterVec
+	refused    metric.Counter
 }
 
 func newMeters(r *metric.Registry) meters {
@@ -29,6 +30,7 @@ func newMeters(r *metric.Registry) meters {
 		up:         r.Gauge("trivet_backend_up", "Whether a web server is in service.", "backend"),
 		inFlight:   r.Gauge("trivet_in_flight", "Visitors' requests and tunnels under way.").WithLabelValues(),
 		handshakes: r.Counter("trivet_tls_handshakes_total", "TLS handshakes with visitors.", "version", "resumed"),
+		refused:    r.Counter("trivet_connections_refused_total", "Visitors' connections refused since too many were open.").WithLabelValues(),
 	}
 }
 
