@@ -9,7 +9,6 @@ import (
 	"os/signal"
 	"runtime"
 	"syscall"
-	"time"
 
 	"trivet/database/sst"
 	"trivet/lab"
@@ -64,9 +63,7 @@ func runNode(e *env) error {
 	if !errors.Is(context.Cause(ctx), errStopServer) {
 		return err
 	}
-	stop, done := context.WithTimeout(context.Background(), 18*time.Second)
-	defer done()
-	return errors.Join(err, n.Stop(stop))
+	return errors.Join(err, n.Stop(context.Background()))
 }
 
 var labInitCommand = command{

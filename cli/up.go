@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -52,6 +53,9 @@ func up(ctx context.Context, e *env, o upOptions) error {
 	if err := needRoot(); err != nil {
 		return err
 	}
+	if _, err := netip.ParsePrefix(cmp.Or(o.subnet, lab.DefaultSubnet)); err != nil {
+		return wrongSubnet(o.subnet)
+	}
 	path, err := siteFile(o.site)
 	if err != nil {
 		return err
@@ -63,14 +67,36 @@ func up(ctx context.Context, e *env, o upOptions) error {
 	if err := preflight(); err != nil {
 		return err
 	}
+	var names []string
+	for _, srv := range s.Servers {
+		names = append(names, srv.Name)
+	}
+	p := newProgress(e.out, names)
+	// Before anything is made: a build that fails leaves no half of a lab.
+	rel, err := build(ctx, s, p, o.timeout)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(rel.Tar) }()
 	l, fresh, err := obtain(o, s)
 	if err != nil {
 		return err
 	}
-	if err := bringUp(ctx, e, l, s, o.timeout); err != nil {
+	if err := bringUp(ctx, l, s, rel, p, o.timeout); err != nil {
 		return interrupted(ctx, e, l, fresh, err)
 	}
 	return welcome(ctx, e, l, s, time.Since(begun))
+}
+
+// build makes the site's release; its error holds what the build said.
+func build(ctx context.Context, s *site.Site, p *progress, timeout time.Duration) (*release.Release, error) {
+	limited, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("not built after %s", timeout))
+	defer cancel()
+	rel, err := release.Build(limited, s, p.quietly("building the site's app"))
+	if ctx.Err() != nil {
+		return nil, errors.New("interrupted; nothing was made")
+	}
+	return rel, err
 }
 
 // obtain opens the lab or creates it. fresh is true if nothing of it was there before.
@@ -102,6 +128,10 @@ func obtain(o upOptions, s *site.Site) (l *lab.Lab, fresh bool, err error) {
 	return l, old == nil, nil
 }
 
+func wrongSubnet(text string) error {
+	return usageError{fmt.Sprintf("--subnet %q is not a network such as %s", text, lab.DefaultSubnet)}
+}
+
 func chosenSubnet(o upOptions, old *lab.Lab) (netip.Prefix, error) {
 	if o.subnet == "" && old != nil {
 		return old.Subnet, nil
@@ -112,7 +142,7 @@ func chosenSubnet(o upOptions, old *lab.Lab) (netip.Prefix, error) {
 	}
 	p, err := netip.ParsePrefix(text)
 	if err != nil {
-		return p, usageError{fmt.Sprintf("--subnet %q is not a network such as %s", text, lab.DefaultSubnet)}
+		return p, wrongSubnet(text)
 	}
 	if old != nil && old.Subnet != p.Masked() {
 		return p, hinted{fmt.Errorf("lab %q is there with the network %s", old.Name, old.Subnet), []string{"`trivet down` removes it; --lab NAME runs another beside it"}}
@@ -157,10 +187,9 @@ func renamed(was, now *site.Site) error {
 }
 
 // bringUp sets up and starts the servers, pushes the site and waits until all is healthy.
-func bringUp(ctx context.Context, e *env, l *lab.Lab, s *site.Site, timeout time.Duration) error {
+func bringUp(ctx context.Context, l *lab.Lab, s *site.Site, rel *release.Release, p *progress, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("not every part was healthy after %s", timeout))
 	defer cancel()
-	p := newProgress(e.out, l.Servers)
 	if err := lab.EnsureUsers(ctx); err != nil {
 		return err
 	}
@@ -168,11 +197,6 @@ func bringUp(ctx context.Context, e *env, l *lab.Lab, s *site.Site, timeout time
 	if err != nil {
 		return err
 	}
-	rel, err := release.Build(ctx, s, p.quietly("building the site's app"))
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(rel.Tar) }()
 	if rel.Files > 0 {
 		d.Release = rel.Hash
 	}

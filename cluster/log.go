@@ -22,6 +22,7 @@ var noise = map[string]bool{
 	"simple token is not cryptographically signed":                                                     true, // nobody signs in
 	"unable to set a member local address due to lack of suitable local addresses":                     true, // on loopback
 	"Failed to detect schema version":                                                                  true, // of an empty store, until its first snapshot
+	"prober detected unhealthy status":                                                                 true, // also of peers that are well; that one is gone is seen by its lease
 	"failed to update storage version":                                                                 true,
 	"Failed to detect storage schema version. Please wait till wal snapshot before upgrading cluster.": true,
 }

@@ -31,10 +31,27 @@ func (l *Lab) Remove(ctx context.Context, keepData bool) error {
 		if err := l.removeKinds(Run, Log); err != nil {
 			return err
 		}
-	} else if err := os.RemoveAll(l.dir()); err != nil {
+	} else if err := l.removeFolder(); err != nil {
 		return fmt.Errorf("remove lab %q: %w", l.Name, err)
 	}
 	return removeShared(ctx)
+}
+
+// removeFolder removes lab.json last: while it is there, Open finds what is left to remove.
+func (l *Lab) removeFolder() error {
+	entries, err := os.ReadDir(l.dir())
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		if e.Name() == "lab.json" {
+			continue
+		}
+		if err := os.RemoveAll(l.dir(e.Name())); err != nil {
+			return err
+		}
+	}
+	return os.RemoveAll(l.dir())
 }
 
 func (l *Lab) removeKinds(kinds ...string) error {

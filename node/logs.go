@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"trivet/internal/part"
@@ -209,21 +210,25 @@ func rotate(path string) error {
 	if err != nil || info.Size() < logLimit {
 		return err
 	}
-	in, err := os.Open(path)
+	if err := copyFile(path+".1", path); errors.Is(err, syscall.ENOSPC) {
+		// A full disk has no room for the copy; what is needed most is room.
+		_ = os.Remove(path + ".1")
+	} else if err != nil {
+		return err
+	}
+	return os.Truncate(path, 0)
+}
+
+func copyFile(to, from string) error {
+	in, err := os.Open(from)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = in.Close() }()
-	out, err := os.OpenFile(path+".1", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o640)
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o640)
 	if err != nil {
 		return err
 	}
-	if _, err := io.Copy(out, in); err != nil {
-		_ = out.Close()
-		return err
-	}
-	if err := out.Close(); err != nil {
-		return err
-	}
-	return os.Truncate(path, 0)
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
 }

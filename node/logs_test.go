@@ -156,3 +156,23 @@ func TestRotateWithoutFile(t *testing.T) {
 		t.Errorf("rotate = %v, want that there is no file", err)
 	}
 }
+
+// On a full disk the log is cut without a copy: /dev/full has no room for one (full(4)).
+func TestRotateOnFullDisk(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.log")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, logLimit); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/dev/full", path+".1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := rotate(path); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Size() != 0 {
+		t.Errorf("log has %d bytes, %v, want none", info.Size(), err)
+	}
+}

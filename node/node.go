@@ -107,6 +107,10 @@ func (n *Node) Run(ctx context.Context) error {
 	if err := n.certs.Apply(ctx, n.state()); err != nil {
 		return err
 	}
+	// And no port may be open before its walls are up.
+	if err := n.firewall.Apply(ctx, cut(part.Firewall, n.state(), n.certs)); err != nil {
+		return fmt.Errorf("apply firewall before anything listens: %w", err)
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
@@ -151,16 +155,44 @@ func (n *Node) start(ctx context.Context, fail context.CancelCauseFunc, wg *sync
 
 // Stop ends the server's parts, in the order in which requests pass them, so
 // that each still has what it needs to finish. Call it after Run has returned.
+//
+// What visitors wait for gets little time and the database its own, whatever
+// the others took: a request cut short is tried again, a database killed has to
+// recover. All together is less than the 20 s that a server has; see lab.Init.
 func (n *Node) Stop(ctx context.Context) error {
-	const grace = 10 * time.Second
-	var errs []error
-	for _, w := range []string{part.Balancer, part.Web} {
-		errs = append(errs, n.workers[w].Stop(ctx, grace))
+	return errors.Join(
+		atOnce(ctx, stopServing, n.stopWorker(part.Balancer), n.stopWorker(part.Web)),
+		atOnce(ctx, stopApp, n.app.Stop),
+		atOnce(ctx, stopDatabase, n.stopDatabase, n.stopWorker(part.Monitor)),
+	)
+}
+
+// How long each step of Stop may take.
+const (
+	stopServing  = 4 * time.Second
+	stopApp      = 3 * time.Second
+	stopRouter   = time.Second
+	stopDatabase = 11 * time.Second // the router's included
+)
+
+func (n *Node) stopDatabase(ctx context.Context) error {
+	return errors.Join(n.workers[part.Router].Stop(ctx, stopRouter), n.database.Stop(ctx))
+}
+
+func (n *Node) stopWorker(name string) func(context.Context) error {
+	return func(ctx context.Context) error { return n.workers[name].Stop(ctx, stopServing-time.Second) }
+}
+
+// atOnce calls all stops at the same time, each within limit, even if ctx has ended.
+func atOnce(ctx context.Context, limit time.Duration, stops ...func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	defer cancel()
+	errs := make([]error, len(stops))
+	var wg sync.WaitGroup
+	for i, stop := range stops {
+		wg.Go(func() { errs[i] = stop(ctx) })
 	}
-	errs = append(errs, n.app.Stop(ctx))
-	errs = append(errs, n.workers[part.Router].Stop(ctx, grace))
-	errs = append(errs, n.database.Stop(ctx))
-	errs = append(errs, n.workers[part.Monitor].Stop(ctx, grace))
+	wg.Wait()
 	return errors.Join(errs...)
 }
 
