@@ -35,7 +35,7 @@ type stand struct {
 	servers []*server
 	http    string // addresses
 	https   string
-	access  *lines
+	access  *proxytest.Lines
 	stop    context.CancelFunc
 	done    chan error
 }
@@ -60,24 +60,6 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h(w, r)
 }
 
-// lines is what was written to the access log.
-type lines struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
-
 func newSite() *site.Site {
 	return &site.Site{
 		Name: "foobar", Domain: domain, Aliases: []string{"foobar.com"},
@@ -95,7 +77,7 @@ func newSite() *site.Site {
 // newStand starts all of it and waits until every backend is in service.
 func newStand(t *testing.T) *stand {
 	t.Helper()
-	s := &stand{t: t, ca: proxytest.NewAuthority(t, "foobar"), access: &lines{}}
+	s := &stand{t: t, ca: proxytest.NewAuthority(t, "foobar"), access: &proxytest.Lines{}}
 	s.state = part.State{
 		Site: newSite(), Server: "s1", Bundle: s.ca.Bundle, Identity: s.ca.Identity(t, "s1", part.Balancer),
 		Certificates: []part.KeyPair{s.ca.Certificate(t, domain, "foobar.com")},

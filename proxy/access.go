@@ -75,7 +75,7 @@ func (l *AccessLog) Write(x *Exchange) {
 func lineOf(x *Exchange) accessLine {
 	r := x.Request
 	return accessLine{
-		Time: x.Begin.UTC().Format("2006-01-02T15:04:05.000Z"), ID: x.ID, Client: ClientOf(r.RemoteAddr),
+		Time: x.Begin.UTC().Format("2006-01-02T15:04:05.000Z"), ID: x.ID, Client: cut(x.Client, 64),
 		Method: cut(r.Method, 32), Host: cut(r.Host, 255),
 		Path: cut(r.URL.EscapedPath(), maxPath), Query: cut(r.URL.RawQuery, maxPath), Protocol: r.Proto,
 		Status: x.Status, Bytes: x.Bytes, Duration: float64(x.Duration.Microseconds()) / 1e6,

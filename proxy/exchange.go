@@ -12,6 +12,7 @@ import (
 type Exchange struct {
 	Request  *http.Request // as it came
 	ID       string        // the request's own name, the same on every server it passes
+	Client   string        // address of who asked: the connection's, unless Observer.Begin knows better
 	Begin    time.Time
 	Duration time.Duration // until the answer, or the tunnel, ended
 	Status   int           // 101 for a tunnel; 0: the handler gave none
@@ -34,7 +35,7 @@ func ExchangeOf(ctx context.Context) *Exchange {
 
 // Observer follows requests through a handler.
 type Observer struct {
-	// Begin is called before the handler; it may set x.ID and change x.Request's header.
+	// Begin is called before the handler; it may set x.ID and x.Client, and change x.Request's header.
 	Begin func(x *Exchange)
 	// Stamp is called just before the answer's head is sent, h being all that
 	// the handler set. An interim answer (1xx) is not stamped.
@@ -46,7 +47,7 @@ type Observer struct {
 // Wrap returns next with o around it.
 func (o Observer) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		x := &Exchange{Begin: time.Now()}
+		x := &Exchange{Begin: time.Now(), Client: ClientOf(r.RemoteAddr)}
 		x.Request = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
 		o.Begin(x)
 		finished := false

@@ -52,6 +52,12 @@ func targetName(i part.Instance) string {
 	}, strings.ToLower(i.Address))
 }
 
+// instanceName is the instance's name in its target's, "1-1".
+func instanceName(target string) string {
+	name, _, _ := strings.Cut(target, ".")
+	return name
+}
+
 // rewrite passes on what the balancer says of the visitor.
 func rewrite(in, out *http.Request) {
 	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {

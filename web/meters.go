@@ -28,9 +28,17 @@ func newMeters(r *metric.Registry, pool *proxy.Pool) meters {
 // observer follows each request for the meters and the access log.
 func (w *Web) observer() proxy.Observer {
 	return proxy.Observer{
-		Begin: func(x *proxy.Exchange) { x.ID = x.Request.Header.Get("X-Request-Id") },
+		Begin: begin,
 		Stamp: func(_ *proxy.Exchange, h http.Header) { h.Set("X-Served-By", w.now.Load().server) },
 		End:   w.count,
+	}
+}
+
+// begin takes the balancer's word for who asks.
+func begin(x *proxy.Exchange) {
+	x.ID = x.Request.Header.Get("X-Request-Id")
+	if visitor := x.Request.Header.Get("X-Forwarded-For"); visitor != "" {
+		x.Client = visitor
 	}
 }
 
@@ -42,5 +50,6 @@ func (w *Web) count(x *proxy.Exchange) {
 	if x.Status != http.StatusSwitchingProtocols {
 		w.meters.seconds.Observe(x.Duration.Seconds())
 	}
+	x.Server = instanceName(x.Server)
 	w.access.Write(x)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -34,13 +35,14 @@ type bench struct {
 	url    string
 	client *http.Client
 	dir    string // of the release
+	access *proxytest.Lines
 }
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	b := &bench{t: t, ca: proxytest.NewAuthority(t, "foobar"), dir: t.TempDir()}
+	b := &bench{t: t, ca: proxytest.NewAuthority(t, "foobar"), dir: t.TempDir(), access: &proxytest.Lines{}}
 	l := proxytest.Listen(t)
-	b.web = web.New(web.Config{Log: slog.New(slog.DiscardHandler), Metrics: metric.NewRegistry(), Listener: l})
+	b.web = web.New(web.Config{Log: slog.New(slog.DiscardHandler), Metrics: metric.NewRegistry(), Listener: l, Access: b.access})
 	b.state = part.State{
 		Site: &site.Site{
 			Name: "foobar", Domain: "www.foobar.com", Web: site.Web{Index: "index.html"},
@@ -332,6 +334,25 @@ func TestApp(t *testing.T) {
 	}
 	if err := b.web.Check(t.Context()); err != nil {
 		t.Errorf("Check: %v", err)
+	}
+}
+
+// The log names the visitor and the instance, not the balancer and a socket's path.
+func TestAccessLog(t *testing.T) {
+	b := newBench(t)
+	b.state.Site.App.Source = "app"
+	b.state.Instances = []part.Instance{b.instance("1-1", func(http.ResponseWriter, *http.Request) {})}
+	b.apply()
+	b.ask("GET", "/x", "X-Forwarded-For: 192.0.2.7", "X-Request-Id: 42")
+	proxytest.Until(t, "a line", func() bool { return strings.Contains(b.access.String(), "\n") })
+	var got struct{ ID, Client, Server, Path string }
+	if err := json.Unmarshal([]byte(b.access.String()), &got); err != nil {
+		t.Fatal(err)
+	}
+	want := got
+	want.ID, want.Client, want.Server, want.Path = "42", "192.0.2.7", "1-1", "/x"
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
 	}
 }
 

@@ -4,6 +4,7 @@
 package proxytest
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -139,6 +140,25 @@ func Until(t testing.TB, what string, met func() bool) {
 			t.Fatalf("%s: not so after ten seconds", what)
 		}
 	}
+}
+
+// Lines is what was written to an access log.
+type Lines struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *Lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+// String returns all of it.
+func (l *Lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
 }
 
 // Wire passes connections on to an address until it is told otherwise.
