@@ -121,6 +121,9 @@ func (o *fleet) summarise() {
 			o.Healthy = o.Healthy && p.Healthy
 		}
 	}
+	if !o.Quorum {
+		o.Writer = "" // the last agreed one may be gone, and no server may write
+	}
 	o.Healthy = o.Healthy && o.AddressHolder != "" && o.Writer != ""
 }
 
@@ -152,7 +155,7 @@ func (o *fleet) print(w io.Writer) error {
 
 func (o *fleet) printNotes(w io.Writer, notes []string) error {
 	if !o.Quorum {
-		notes = append(notes, "the cluster has no quorum: the site goes on as it is, changes are refused until two servers are back")
+		notes = append(notes, "the cluster has no quorum: the site goes on as it is; there is no writer, and writes and changes wait until two servers are back")
 	} else {
 		if o.AddressHolder == "" {
 			notes = append(notes, "no server holds the floating address")

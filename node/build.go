@@ -111,7 +111,7 @@ func (n *Node) buildWorkers(own string) {
 func (n *Node) addWorker(name, user string, access bool, listeners ...worker.Listener) {
 	cfg := worker.Config{
 		Name: name, User: user, Executable: n.cfg.Executable, Listeners: listeners, Access: access,
-		Records: recordsDir, ControlDir: controlDir, LogDir: part.LogDir, MetricsDir: part.MetricsDir,
+		Records: recordsDir, ControlDir: controlDir, LogDir: part.LogDir, MetricsDir: metricsFolder(name, user).path,
 		Log: n.log.With("part", name), Changed: func() { n.drivers[name].again() },
 	}
 	if name == part.Monitor {

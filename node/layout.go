@@ -39,11 +39,20 @@ var folders = []folder{
 	{part.RunDir, "", "", 0o755},
 	{recordsDir, "", "", 0o700},
 	{controlDir, "", "", 0o711},
-	{part.MetricsDir, "", part.UserMonitor, 0o773 | os.ModeSetgid | os.ModeSticky},
+	{part.MetricsDir, "", part.UserMonitor, 0o751 | os.ModeSetgid}, // node's own socket
+	metricsFolder(part.Balancer, part.UserBalancer),
+	metricsFolder(part.Web, part.UserWeb),
+	metricsFolder(part.Router, part.UserRouter),
+	metricsFolder(part.Monitor, part.UserMonitor),
 	{part.AppRunDir, part.UserApp, part.UserWeb, 0o750 | os.ModeSetgid},
 	{filepath.Dir(part.SQLSocket), part.UserMySQL, part.UserRouter, 0o750 | os.ModeSetgid},
 	{part.RouterDir, part.UserRouter, part.UserApp, 0o750 | os.ModeSetgid},
 	{part.LogDir, "", "", 0o755},
+}
+
+// metricsFolder is where only that worker can put a socket, and the monitor reads it.
+func metricsFolder(worker, user string) folder {
+	return folder{filepath.Join(part.MetricsDir, worker), user, part.UserMonitor, 0o750 | os.ModeSetgid}
 }
 
 // prepare makes the folders; it changes nothing that is right already.

@@ -68,6 +68,7 @@ type Node struct {
 	agreed   agreed
 	member   part.DatabaseMember // what the database said of itself
 	composed part.State
+	lost     time.Time // since when there is no quorum; zero while there is
 }
 
 // Load reads the server's files and builds its parts; nothing is started.
@@ -229,6 +230,7 @@ func (n *Node) compose() {
 	problems, revision := n.problems()
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	l.alone = n.alone(l.quorum, time.Now())
 	l.live = live{Database: n.member, Revision: revision, Problems: problems}
 	n.releases.wanted(n.agreed.Declared.Release, n.peers())
 	l.release = n.releases.current()
@@ -238,6 +240,20 @@ func (n *Node) compose() {
 	default:
 	}
 	n.say <- l.live
+}
+
+// staleAfter is how long without quorum what others said of themselves still counts.
+const staleAfter = 3 * time.Second
+
+// alone reports whether quorum has been lost for so long that the others' last words are stale; n.mu is held.
+func (n *Node) alone(quorum bool, now time.Time) bool {
+	switch {
+	case quorum:
+		n.lost = time.Time{}
+	case n.lost.IsZero():
+		n.lost = now
+	}
+	return !quorum && now.Sub(n.lost) >= staleAfter
 }
 
 // peers are the other servers of the site; n.mu is held.

@@ -10,6 +10,7 @@ import (
 type local struct {
 	server    string
 	quorum    bool
+	alone     bool   // there has been no quorum for longer than a lease lasts: nobody's word counts but its own
 	release   string // newest release that is complete on this server
 	instances []part.Instance
 	live      live
@@ -35,6 +36,9 @@ func compose(l local, a agreed) part.State {
 	}
 	for _, srv := range s.Site.Servers {
 		said, alive := a.Live[srv.Name]
+		if l.alone {
+			said, alive = live{}, false // without quorum no lease ends, whatever became of its holder
+		}
 		if srv.Name == l.server {
 			said, alive = l.live, true
 		}

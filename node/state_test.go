@@ -443,3 +443,41 @@ func TestDecide(t *testing.T) {
 		})
 	}
 }
+
+// Without quorum no lease ends: what the others said counts for a while, then no more.
+func TestAlone(t *testing.T) {
+	var n Node
+	begun := time.Now()
+	steps := []struct {
+		after  time.Duration
+		quorum bool
+		want   bool
+	}{
+		{0, true, false},
+		{time.Minute, false, false},
+		{time.Minute + staleAfter - 1, false, false},
+		{time.Minute + staleAfter, false, true},
+		{2 * time.Minute, true, false},
+		{2*time.Minute + 1, false, false},
+	}
+	for _, s := range steps {
+		if got := n.alone(s.quorum, begun.Add(s.after)); got != s.want {
+			t.Errorf("after %s, quorum %v: alone = %v, want %v", s.after, s.quorum, got, s.want)
+		}
+	}
+}
+
+func TestComposeAlone(t *testing.T) {
+	a := agreed{Live: map[string]live{}, Declared: Declared{Site: &site.Site{Servers: []site.Server{{Name: "s1"}, {Name: "s2"}}}}}
+	a.Live["s2"] = live{Database: part.DatabaseMember{State: part.DatabaseSynced}}
+	for _, alone := range []bool{false, true} {
+		s := compose(local{server: "s1", alone: alone}, a)
+		other, _ := s.Member("s2")
+		if other.Alive == alone || (other.Database.State == "") != alone {
+			t.Errorf("alone %v: the other server is %+v", alone, other)
+		}
+		if !s.Self().Alive {
+			t.Errorf("alone %v: this server is not alive", alone)
+		}
+	}
+}
