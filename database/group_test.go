@@ -194,6 +194,7 @@ func (l *lab) cutWriter() {
 	l.ip("link set %s down", link)
 	agreed, written := l.next(old, "three")
 	l.t.Logf("MEASURE writer's server cut off: new writer agreed %v, first write %v", agreed, written)
+	l.renew() // the one that is cut off reads its new identity too, or else it would not get back in
 	l.ip("link set %s up", link)
 	l.t.Logf("MEASURE healed to synced: %v", l.until("heal", 30*time.Second, l.synced("s1", "s2", "s3")))
 	l.reads("one", "two", "three")
