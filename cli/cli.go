@@ -83,7 +83,11 @@ func report(e *env, err error) int {
 		_, _ = fmt.Fprintf(e.err, "trivet: %v\n", err)
 		return 2
 	}
-	_, _ = fmt.Fprintf(e.err, "trivet: %v\n", err)
+	word := err.Error()
+	if errors.Is(err, context.Canceled) {
+		word = "interrupted" // one word, however many servers were being asked
+	}
+	_, _ = fmt.Fprintf(e.err, "trivet: %s\n", word)
 	if errors.As(err, &h) {
 		for _, l := range h.hints {
 			_, _ = fmt.Fprintf(e.err, "hint: %s\n", l)
@@ -143,7 +147,12 @@ func parse(fs *flag.FlagSet, args []string) ([]string, error) {
 }
 
 func (c command) help(w io.Writer, fs *flag.FlagSet) {
-	_, _ = fmt.Fprintf(w, "%s\n\nusage: trivet %s [flags] %s\n", c.summary, c.name, c.args)
+	words := []string{"usage: trivet", c.name}
+	fs.VisitAll(func(*flag.Flag) { words = append(words[:2], "[flags]") })
+	if c.args != "" {
+		words = append(words, c.args)
+	}
+	_, _ = fmt.Fprintf(w, "%s\n\n%s\n", c.summary, strings.Join(words, " "))
 	fs.SetOutput(w)
 	first := true
 	fs.VisitAll(func(f *flag.Flag) {
@@ -152,7 +161,11 @@ func (c command) help(w io.Writer, fs *flag.FlagSet) {
 			first = false
 		}
 		value, usage := flag.UnquoteUsage(f)
-		_, _ = fmt.Fprintf(w, "  --%-18s %s", strings.TrimSpace(f.Name+" "+value), usage)
+		dashes := "--"
+		if len(f.Name) == 1 {
+			dashes = "-"
+		}
+		_, _ = fmt.Fprintf(w, "  %-20s %s", strings.TrimSpace(dashes+f.Name+" "+value), usage)
 		if f.DefValue != "" && f.DefValue != "false" {
 			_, _ = fmt.Fprintf(w, " (default %s)", f.DefValue)
 		}

@@ -3,6 +3,7 @@ package cli
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -22,6 +23,7 @@ var logsCommand = command{
 		name := labFlag(fs)
 		follow := fs.Bool("f", false, "go on with new lines until interrupted")
 		lines := fs.Int("n", 20, "how many of the last lines of each file")
+		asJSON := fs.Bool("json", false, "print each line as a JSON object: server, part, line")
 		return func(ctx context.Context, e *env, args []string) error {
 			l, err := openLab(*name)
 			if err != nil {
@@ -31,7 +33,7 @@ var logsCommand = command{
 			if err != nil {
 				return err
 			}
-			return logs(ctx, e, l, logQuery{servers, parts, *lines, *follow})
+			return logs(ctx, e, l, logQuery{servers, parts, *lines, *follow, *asJSON})
 		}
 	},
 }
@@ -39,7 +41,7 @@ var logsCommand = command{
 type logQuery struct {
 	servers, parts []string
 	lines          int
-	follow         bool
+	follow, json   bool
 }
 
 // which reads [SERVER] [PART] in either order; what is not named is all.
@@ -104,7 +106,7 @@ func serverLogs(ctx context.Context, out io.Writer, mu *sync.Mutex, c *node.Clie
 				return
 			}
 			defer func() { _ = r.Close() }()
-			errs[i] = prefixed(out, mu, c.Server+" "+p, r)
+			errs[i] = copyLines(out, mu, r, q.format(c.Server, p))
 		}
 		if q.follow {
 			wg.Go(copyPart)
@@ -119,12 +121,30 @@ func serverLogs(ctx context.Context, out io.Writer, mu *sync.Mutex, c *node.Clie
 	return nil
 }
 
-func prefixed(out io.Writer, mu *sync.Mutex, prefix string, r io.Reader) error {
+// format returns how a line of one part is printed.
+func (q logQuery) format(server, part string) func(line string) string {
+	if !q.json {
+		return func(line string) string { return server + " " + part + " | " + line }
+	}
+	return func(line string) string {
+		data, err := json.Marshal(struct {
+			Server string `json:"server"`
+			Part   string `json:"part"`
+			Line   string `json:"line"`
+		}{server, part, line})
+		if err != nil {
+			panic(err) // three strings
+		}
+		return string(data)
+	}
+}
+
+func copyLines(out io.Writer, mu *sync.Mutex, r io.Reader, format func(string) string) error {
 	s := bufio.NewScanner(r)
 	s.Buffer(nil, 1<<20)
 	for s.Scan() {
 		mu.Lock()
-		_, err := fmt.Fprintf(out, "%s | %s\n", prefix, s.Text())
+		_, err := fmt.Fprintln(out, format(s.Text()))
 		mu.Unlock()
 		if err != nil {
 			return err

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 	"text/tabwriter"
 
 	"trivet/node"
@@ -56,7 +58,7 @@ func plan(ctx context.Context, e *env, name, file string) ([]node.Change, error)
 		ch, err := server.Plan(ctx, c.declared)
 		changes, errs = append(changes, ch...), append(errs, err)
 	}
-	if len(changes) == 0 {
+	if len(changes) == 0 || ctx.Err() != nil {
 		return changes, errors.Join(errs...)
 	}
 	for _, err := range errs {
@@ -73,8 +75,22 @@ func printChanges(w io.Writer, changes []node.Change) error {
 		return err
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, c := range changes {
+	for _, c := range grouped(changes) {
 		_, _ = fmt.Fprintf(t, "%s\t%s\t%s\n", c.Server, c.Part, c.What)
 	}
 	return t.Flush()
+}
+
+// grouped makes one of the changes that several servers share; it names them all.
+func grouped(changes []node.Change) []node.Change {
+	var out []node.Change
+	for _, c := range changes {
+		i := slices.IndexFunc(out, func(o node.Change) bool { return o.Part == c.Part && o.What == c.What })
+		if i < 0 {
+			out = append(out, c)
+		} else if !slices.Contains(strings.Fields(out[i].Server), c.Server) {
+			out[i].Server += " " + c.Server
+		}
+	}
+	return out
 }

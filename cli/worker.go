@@ -46,7 +46,7 @@ var workers = map[string]struct {
 	part.Router:   {worker.Fence{}, buildRouter},
 	part.Monitor: {worker.Fence{
 		// The system's certificates, for webhooks.
-		Read:  []string{"/proc", part.ReleaseDir, "/etc/ssl/certs", "/usr/share/ca-certificates", "/usr/local/share/ca-certificates"},
+		Read:  []string{"/proc", part.MetricsDir, part.ReleaseDir, "/etc/ssl/certs", "/usr/share/ca-certificates", "/usr/local/share/ca-certificates"},
 		Write: []string{part.SeriesDir},
 	}, buildMonitor},
 }

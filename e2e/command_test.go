@@ -73,6 +73,49 @@ func TestLogsAndStatus(t *testing.T) {
 	_ = follow.Wait()
 }
 
+// A frozen server keeps nobody waiting: what asks all servers leaves it out, and it follows when it is back.
+func TestCommandsWithFrozenServer(t *testing.T) {
+	ensureUp(t)
+	must(t, "lab", "stop", "s1")
+	changed := changedSite(t, 3)
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"plan", "--site", changed}, "s2 s3"},
+		{[]string{"apply", "--site", changed}, "s1 is frozen: it takes revision"},
+		{[]string{"signin"}, "/signin?token="},
+		{[]string{"logs", "node", "-n", "1"}, "s3 node | "},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		out, err := ring.Run(ctx, c.args...)
+		cancel()
+		if err != nil {
+			t.Errorf("%v: %v", c.args, err)
+		}
+		mustContain(t, out, c.want)
+	}
+	must(t, "lab", "start", "s1")
+	must(t, "apply", "--site", ring.Site)
+}
+
+// A site of another name is another site: its data would not be those of this one.
+func TestRenamedSiteIsRefused(t *testing.T) {
+	ensureUp(t)
+	data, err := os.ReadFile(changedSite(t, 3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := changedSite(t, 3)
+	if err := os.WriteFile(other, []byte(strings.Replace(string(data), "name: foobar\n", "name: foobaz\n", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range []string{"plan", "apply"} {
+		refused(t, ring.Command(t.Context(), command, "--site", other), `the file declares "foobaz"`)
+	}
+	refused(t, ring.Command(t.Context(), "up", "--site", other), `the file declares "foobaz"`)
+}
+
 // What cannot work ends in a clear word, with a status that is not 0, and leaves nothing.
 func TestRefusals(t *testing.T) {
 	other := New("refused", "10.85.0")

@@ -48,25 +48,28 @@ func plan(server string, a agreed, d Declared) ([]Change, error) {
 		add(part.Firewall, "%s", l)
 	}
 	was, now := a.Declared.Site, d.Site
-	if differ(was.Balancer, now.Balancer) {
-		add(part.Balancer, "take the new settings, without a restart")
+	section := func(name string, before, after any) {
+		for _, l := range different(name, before, after) {
+			add(name, "%s, without a restart", l)
+		}
+	}
+	section(part.Balancer, was.Balancer, now.Balancer)
+	if was.Domain != now.Domain {
+		add(part.Balancer, "domain: %s → %s: visitors of another name are redirected to it", was.Domain, now.Domain)
 	}
 	if was.Domain != now.Domain || !slices.Equal(was.Aliases, now.Aliases) {
 		add(part.Certificate, "issue a certificate for %s", strings.Join(append([]string{now.Domain}, now.Aliases...), ", "))
 	}
 	if was.Certificate != now.Certificate {
-		add(part.Certificate, "issue all identities anew, valid for %s", now.Certificate.Lifetime)
+		add(part.Certificate, "certificate.lifetime: %s → %s: issue all identities anew, without a restart", was.Certificate.Lifetime, now.Certificate.Lifetime)
 	}
-	if differ(was.Web, now.Web) || a.Declared.Release != d.Release {
+	section(part.Web, was.Web, now.Web)
+	if a.Declared.Release != d.Release {
 		add(part.Web, "serve the files of release %s, without a restart", short(d.Release))
 	}
 	planApp(add, a.Declared, d)
-	if differ(was.Database, now.Database) {
-		add(part.Database, "take the new settings of database %s", now.Database.Name)
-	}
-	if differ(was.Monitor, now.Monitor) {
-		add(part.Monitor, "take the new retention and alerts, without a restart")
-	}
+	section(part.Database, was.Database, now.Database)
+	section(part.Monitor, was.Monitor, now.Monitor)
 	return changes, nil
 }
 
@@ -94,6 +97,11 @@ func planApp(add func(name, format string, args ...any), was, now Declared) {
 		add(part.App, "roll %d instances: the secrets file has changed", now.Site.App.Instances)
 	case differ(was.Site.App, now.Site.App):
 		add(part.App, "roll %d instances: their settings have changed", now.Site.App.Instances)
+	}
+	if now.Site.App.Source != "" {
+		for _, l := range different(part.App, was.Site.App, now.Site.App) {
+			add(part.App, "%s", l)
+		}
 	}
 }
 

@@ -20,6 +20,10 @@ import (
 	"trivet/internal/release"
 )
 
+// pruneEvery is how often releases that nothing needs any more are looked for;
+// long after an apply, so that what it replaced has ended.
+const pruneEvery = 5 * time.Minute
+
 // releases sees to it that the declared release is on this server: it was
 // pushed here, or a peer that has it gives it.
 type releases struct {
@@ -76,10 +80,15 @@ func (r *releases) run(ctx context.Context) {
 	back := process.Backoff{Min: time.Second, Max: 15 * time.Second}
 	due := time.NewTimer(pace.Next(time.Second))
 	defer due.Stop()
+	prune := time.NewTicker(pruneEvery)
+	defer prune.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-prune.C:
+			r.prune()
+			continue
 		case <-due.C:
 		}
 		hash, peers := r.missing()

@@ -343,18 +343,18 @@ func TestPlan(t *testing.T) {
 		want   []string
 	}{
 		{"nothing", func(*Declared) {}, nil},
-		{"balancer", func(d *Declared) { d.Site.Balancer.Retries++ }, []string{"balancer: take the new settings, without a restart"}},
+		{"balancer", func(d *Declared) { d.Site.Balancer.Retries++ }, []string{"balancer: balancer.retries: 2 → 3, without a restart"}},
 		{"domain", func(d *Declared) { d.Site.Aliases = []string{"foobar.com"} }, []string{"certificate: issue a certificate for www.foobar.com, foobar.com"}},
-		{"lifetime", func(d *Declared) { d.Site.Certificate.Lifetime *= 2 }, []string{"certificate: issue all identities anew, valid for 48h"}},
+		{"lifetime", func(d *Declared) { d.Site.Certificate.Lifetime *= 2 }, []string{"certificate: certificate.lifetime: 24h → 48h: issue all identities anew, without a restart"}},
 		{"release", func(d *Declared) { d.Release = strings.Repeat("c", 64) }, []string{
 			"web: serve the files of release cccccccccccc, without a restart",
 			"app: roll 2 instances to release cccccccccccc: the new ones start beside the old and take over when healthy",
 		}},
 		{"secrets file", func(d *Declared) { d.Environment = "TOKEN=other" }, []string{"app: roll 2 instances: the secrets file has changed"}},
-		{"instances", func(d *Declared) { d.Site.App.Instances = 3 }, []string{"app: roll 3 instances: their settings have changed"}},
+		{"instances", func(d *Declared) { d.Site.App.Instances = 3 }, []string{"app: roll 3 instances: their settings have changed", "app: app.instances: 2 → 3"}},
 		{"no app", func(d *Declared) { d.Site.App.Source, d.Site.App.Run = "", nil }, []string{"app: end 2 instances: the site has no app any more"}},
-		{"database", func(d *Declared) { d.Site.Database.Memory = 128 }, []string{"database: take the new settings of database foobar"}},
-		{"monitor", func(d *Declared) { d.Site.Monitor.Retention *= 2 }, []string{"monitor: take the new retention and alerts, without a restart"}},
+		{"database", func(d *Declared) { d.Site.Database.Memory = 128 }, []string{"database: database.memory: 64 → 128, without a restart"}},
+		{"monitor", func(d *Declared) { d.Site.Monitor.Retention *= 2 }, []string{"monitor: monitor.retention: 48h → 96h, without a restart"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
