@@ -69,8 +69,12 @@ func TestParseStatus(t *testing.T) {
 		t.Errorf("got %+v, want a synced node with s1 and s2", h)
 	}
 	for _, bad := range []struct{ name, value string }{
-		{"wsrep_ready", "OFF"}, {"wsrep_connected", "OFF"}, {"wsrep_cluster_status", "non-Primary"}, {"wsrep_local_state", "2"},
-		{"wsrep_desync_count", "1"}, {"wsrep_desync_count", ""},
+		{"wsrep_ready", "OFF"},
+		{"wsrep_connected", "OFF"},
+		{"wsrep_cluster_status", "non-Primary"},
+		{"wsrep_local_state", "2"},
+		{"wsrep_desync_count", "1"},
+		{"wsrep_desync_count", ""},
 	} {
 		status := map[string]string{}
 		for k, v := range good {
