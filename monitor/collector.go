@@ -97,9 +97,8 @@ func (c *collector) look(now time.Time) (gone []*target) {
 		return nil
 	}
 	c.looked = now
-	paths, _ := filepath.Glob(filepath.Join(c.dir, "*.sock"))
 	there := map[string]bool{}
-	for _, path := range paths {
+	for _, path := range sockets(c.dir) {
 		there[path] = true
 		if c.targets[path] == nil {
 			c.targets[path] = newTarget(strings.TrimSuffix(filepath.Base(path), ".sock"), path)
@@ -112,4 +111,18 @@ func (c *collector) look(now time.Time) (gone []*target) {
 		}
 	}
 	return gone
+}
+
+// sockets are those of the processes: one for each name, in dir itself or in
+// the folder of that name. Another name in a process's folder would be a
+// process that passes for another, and is not read.
+func sockets(dir string) []string {
+	paths, _ := filepath.Glob(filepath.Join(dir, "*.sock"))
+	inside, _ := filepath.Glob(filepath.Join(dir, "*", "*.sock"))
+	for _, path := range inside {
+		if filepath.Base(path) == filepath.Base(filepath.Dir(path))+".sock" {
+			paths = append(paths, path)
+		}
+	}
+	return paths
 }

@@ -78,3 +78,20 @@ func serveMetrics(t *testing.T, r *metric.Registry, dir string) {
 		return ""
 	})
 }
+
+// A worker cannot pass for another by a socket of that one's name in its own folder.
+func TestSockets(t *testing.T) {
+	dir := t.TempDir()
+	for _, path := range []string{"node.sock", "web/web.sock", "web/balancer.sock", "web/deep/deep.sock", "web/other"} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, path)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, path), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []string{filepath.Join(dir, "node.sock"), filepath.Join(dir, "web/web.sock")}
+	if diff := cmp.Diff(want, sockets(dir)); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}

@@ -83,7 +83,7 @@ const (
 	DatabaseDir = LibDir + "/database"               // mariadbd's data folder, user mysql
 	SeriesDir   = LibDir + "/series"                 // the monitor's time series, user trivet-monitor
 	AppRunDir   = RunDir + "/app"                    // the instances' sockets: owner trivet-app, group trivet-web, mode 2750
-	MetricsDir  = RunDir + "/metrics"                // one socket a process, group trivet-monitor
+	MetricsDir  = RunDir + "/metrics"                // node's socket, and a folder for each worker with its own; group trivet-monitor
 	SQLSocket   = RunDir + "/database/mariadbd.sock" // folder mode 0750 mysql:trivet-router
 	RouterDir   = RunDir + "/router"                 // the router's own sockets
 )

@@ -34,7 +34,7 @@ type Config struct {
 	Records    string     // folder of process records
 	ControlDir string     // folder of the control sockets
 	LogDir     string     // folder of the log files
-	MetricsDir string     // folder of the metrics sockets
+	MetricsDir string     // folder of its metrics socket, which only its user may write
 	Log        *slog.Logger
 	Changed    func() // called when its health changed
 	// Answer serves the worker's questions; nil refuses all.
