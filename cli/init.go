@@ -15,7 +15,10 @@ var initCommand = command{
 			if err := noArgs(args); err != nil {
 				return err
 			}
-			_, err := fmt.Fprint(e.out, string(site.Example))
+			if _, err := fmt.Fprint(e.out, string(site.Example)); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintln(e.err, "hint: the file names the folders static and app beside it: `mkdir static app`, or write the names of yours")
 			return err
 		}
 	},
