@@ -39,8 +39,11 @@ func rich() part.State {
 		{To: "203.0.113.0/25", Ports: []int{443, 8443}}, {To: "2001:db8:9::/48", Ports: []int{25}}, {To: "0.0.0.0/0", Ports: []int{465}},
 	}
 	s.Site.Monitor.Alerts = []site.Alert{
-		{Name: "a", Webhook: "https://203.0.113.9/hook"}, {Name: "b", Webhook: "http://[2001:db8::9]:8080/"},
-		{Name: "c", Webhook: "https://hooks.example.com/x"}, {Name: "d", Webhook: "https://hooks.example.com/y"}, {Name: "e"},
+		{Name: "a", Webhook: "https://203.0.113.9/hook"},
+		{Name: "b", Webhook: "http://[2001:db8::9]:8080/"},
+		{Name: "c", Webhook: "https://hooks.example.com/x"},
+		{Name: "d", Webhook: "https://hooks.example.com/y"},
+		{Name: "e"},
 	}
 	return s
 }

@@ -225,8 +225,10 @@ func TestTamper(t *testing.T) {
 		{"add chain inet trivet other", "a chain was added"},
 		{"add table inet trivet { flags dormant ; }", "the table is switched off"},
 		{"flush chain inet trivet input ; delete chain inet trivet input", "chain input is missing"},
-		{"flush chain inet trivet input ; delete chain inet trivet input ; add chain inet trivet input { type filter hook output priority 5 ; }",
-			"chain input is declared differently"},
+		{
+			"flush chain inet trivet input ; delete chain inet trivet input ; add chain inet trivet input { type filter hook output priority 5 ; }",
+			"chain input is declared differently",
+		},
 	} {
 		nft(t, servers["s1"], tc.command)
 		if err := f.Check(t.Context()); err == nil || !strings.Contains(err.Error(), tc.want) {

@@ -39,10 +39,14 @@ var (
 	known        = match{"ct state established,related", state(expr.CtStateBitESTABLISHED | expr.CtStateBitRELATED)}
 	invalid      = match{"ct state invalid", state(expr.CtStateBitINVALID)}
 	fresh        = match{"ct state new", state(expr.CtStateBitNEW)}
-	notSYN       = match{"tcp flags & (fin | syn | rst | ack) != syn",
-		flags(flagFIN|flagSYN|flagRST|flagACK, expr.CmpOpNeq, flagSYN)}
-	midStream = match{"tcp flags & (syn | rst | ack) == ack",
-		flags(flagSYN|flagRST|flagACK, expr.CmpOpEq, flagACK)}
+	notSYN       = match{
+		"tcp flags & (fin | syn | rst | ack) != syn",
+		flags(flagFIN|flagSYN|flagRST|flagACK, expr.CmpOpNeq, flagSYN),
+	}
+	midStream = match{
+		"tcp flags & (syn | rst | ack) == ack",
+		flags(flagSYN|flagRST|flagACK, expr.CmpOpEq, flagACK),
+	}
 )
 
 // Verdicts.
