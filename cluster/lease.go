@@ -85,7 +85,10 @@ func (c *Cluster) Announce(ctx context.Context, key string, data []byte) error {
 // is there equals data: a node that restarted resumes what it held. data must
 // be this server's own. False without an error: another holds it.
 func (c *Cluster) Acquire(ctx context.Context, key string, data []byte) (bool, error) {
-	held := false
+	held, known := c.glance(ctx, key, string(data))
+	if known {
+		return held, nil
+	}
 	err := c.do(ctx, "acquire "+key, func(ctx context.Context, m *member) error {
 		id, err := c.lease.wait(ctx)
 		if err != nil {

@@ -72,7 +72,8 @@ func (tr *trio) start(t *testing.T, s part.State) *server {
 	peer := listen(t, net.JoinHostPort(s.Self().Address, fmt.Sprint(tr.port)))
 	tr.port = peer.Addr().(*net.TCPAddr).Port
 	registry := metric.NewRegistry()
-	srv := &server{state: s, releases: dir,
+	srv := &server{
+		state: s, releases: dir,
 		requests: registry.Counter("trivet_requests_total", "Requests.", "method", "code"),
 		seconds:  registry.Histogram("trivet_request_seconds", "Time to answer."),
 	}

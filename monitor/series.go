@@ -3,6 +3,7 @@ package monitor
 import (
 	"math"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
@@ -77,7 +78,7 @@ func (g *gauges) set(k *sink, name, label, value string, v float64) {
 	key := gauge{name, label, value}
 	s := g.known[key]
 	if s == nil {
-		s = &series{labels: labels.FromStrings(labels.MetricName, name, "server", g.server, label, value)}
+		s = &series{labels: labels.FromStrings(model.MetricNameLabel, name, "server", g.server, label, value)}
 		g.known[key] = s
 	}
 	k.float(s, v)

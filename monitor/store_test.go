@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
@@ -32,7 +33,7 @@ func TestMain(m *testing.M) {
 // appendForever appends one sample after the other, and says so after each.
 func appendForever(dir string) {
 	s, _ := openStore(context.Background(), dir)
-	one := &series{labels: labels.FromStrings(labels.MetricName, "count")}
+	one := &series{labels: labels.FromStrings(model.MetricNameLabel, "count")}
 	base := time.Now().UnixMilli()
 	for i := 0; ; i++ {
 		s.Append(context.Background(), func(a storage.Appender, generation int) {
@@ -89,7 +90,7 @@ func samples(t *testing.T, s *Store, name string) []float64 {
 		t.Fatal(err)
 	}
 	defer func() { _ = q.Close() }()
-	set := q.Select(t.Context(), true, nil, labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, name))
+	set := q.Select(t.Context(), true, nil, labels.MustNewMatcher(labels.MatchEqual, model.MetricNameLabel, name))
 	var out []float64
 	for set.Next() {
 		for it := set.At().Iterator(nil); it.Next() != 0; {

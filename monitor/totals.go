@@ -4,6 +4,7 @@ import (
 	"math"
 	"strings"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -29,7 +30,7 @@ const (
 // meaningOf says what a series of a process means. Visitors' requests are
 // counted where they arrive, at the balancer.
 func meaningOf(l labels.Labels, process string) meaning {
-	switch name := l.Get(labels.MetricName); {
+	switch name := l.Get(model.MetricNameLabel); {
 	case name == "trivet_database_queries_total":
 		return meansQuery
 	case name == "trivet_firewall_dropped_packets_total":

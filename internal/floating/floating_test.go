@@ -32,10 +32,14 @@ type family struct {
 }
 
 var families = []family{
-	{"IPv4", netip.MustParsePrefix("10.83.2.1/24"), netip.MustParsePrefix("10.83.2.11/24"),
-		netip.MustParsePrefix("10.83.2.12/24"), netip.MustParseAddr("10.83.2.10")},
-	{"IPv6", netip.MustParsePrefix("fd83:2::1/64"), netip.MustParsePrefix("fd83:2::11/64"),
-		netip.MustParsePrefix("fd83:2::12/64"), netip.MustParseAddr("fd83:2::10")},
+	{
+		"IPv4", netip.MustParsePrefix("10.83.2.1/24"), netip.MustParsePrefix("10.83.2.11/24"),
+		netip.MustParsePrefix("10.83.2.12/24"), netip.MustParseAddr("10.83.2.10"),
+	},
+	{
+		"IPv6", netip.MustParsePrefix("fd83:2::1/64"), netip.MustParsePrefix("fd83:2::11/64"),
+		netip.MustParsePrefix("fd83:2::12/64"), netip.MustParseAddr("fd83:2::10"),
+	},
 }
 
 func namespace(t *testing.T, name string) {
