@@ -64,6 +64,7 @@ var modules = map[string]string{
 	"github.com/prometheus/client_golang": "internal/metric",
 	"github.com/prometheus/procfs":        "monitor",
 	"github.com/prometheus/prometheus":    "monitor",
+	"github.com/prometheus/common":        "monitor",
 	"github.com/spiffe/go-spiffe/v2":      "internal/mtls",
 	"github.com/vishvananda/netlink":      "internal/link",
 	"go.etcd.io/etcd":                     "cluster",
