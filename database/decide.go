@@ -20,6 +20,7 @@ type view struct {
 	died    bool          // it ended here and has not been synced since
 	folder  folder        // what the data folder holds; looked at while mariadbd does not run
 	health  health        // the last check of the running mariadbd
+	waking  bool          // the server was frozen until a moment ago: what mariadbd says may be of before
 	queued  time.Duration // for how long this node could have joined
 	lonely  time.Duration // for how long this node has run without a synced node anywhere
 	apart   time.Duration // for how long this node has run unconnected to the group
@@ -312,6 +313,8 @@ func decidePrimary(v view) action {
 		return action{kind: agree, next: part.DatabaseRole{Bootstrap: v.self, UUID: h.uuid}}
 	case !h.synced():
 		return action{kind: wait, why: h.reason()}
+	case v.waking:
+		return action{kind: wait, why: "was frozen until a moment ago"}
 	case v.lags():
 		return action{kind: wait, why: fmt.Sprintf("fell behind: %d transactions wait to be applied", h.queue)}
 	}

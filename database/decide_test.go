@@ -253,6 +253,7 @@ func TestServes(t *testing.T) {
 		{"fell behind, the others' word is stale", view{behind: time.Hour}, true, true, false},
 		{"disk is full", view{disk: full}, true, false, true},
 		{"disk is full, alone", view{disk: full}, false, true, true},
+		{"was frozen a moment ago", view{waking: true}, true, false, true},
 		{"other history", view{role: part.DatabaseRole{UUID: historyB}}, true, false, true},
 	} {
 		c.v.self, c.v.running, c.v.health, c.v.quorum = "s1", true, well, c.quorum

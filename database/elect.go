@@ -80,6 +80,9 @@ func (b ballot) candidate(m part.Member) bool {
 // may lag, but somebody has to write.
 func (v view) serves() bool {
 	h := v.health
+	if v.waking {
+		return false
+	}
 	if v.role.UUID != "" && h.uuid != v.role.UUID {
 		return false
 	}

@@ -27,7 +27,9 @@ const (
 	startMax     = 10 * time.Second
 	lookMin      = 2 * time.Second // before an unreadable folder is read again
 	lookMax      = time.Minute
-	queueMuch    = 100 // transactions; Galera's flow control sets in at 128 (gcs.fc_limit)
+	frozenAfter  = 4 * time.Second         // without a look, the server was not running
+	wakingLimit  = 1500 * time.Millisecond // until Galera has noticed that the group went on without it
+	queueMuch    = 100                     // transactions; Galera's flow control sets in at 128 (gcs.fc_limit)
 )
 
 // loop is what only Run's goroutine touches.
@@ -35,6 +37,8 @@ type loop struct {
 	db        *sql.DB
 	folder    folder
 	health    health
+	asked     time.Time     // when mariadbd was last asked
+	thawed    time.Time     // when the server was last found to have been frozen
 	gcomm     string        // last known of the mariadbd that runs or has just ended
 	died      bool          // mariadbd has ended since it was last synced
 	lookAgain time.Time     // when an unreadable folder is looked at again
@@ -206,7 +210,12 @@ func (d *Database) observe(ctx context.Context) view {
 // measure asks the running mariadbd and adds to v how it is and for how long.
 func (d *Database) measure(ctx context.Context, v *view) {
 	before := d.health.queue
+	if now := time.Now(); !d.asked.IsZero() && now.Sub(d.asked) > frozenAfter {
+		d.thawed = now
+	}
 	d.health = d.ask(ctx)
+	d.asked = time.Now()
+	v.waking = !d.thawed.IsZero() && time.Since(d.thawed) < wakingLimit
 	v.health = d.health
 	if d.health.gcomm != "" {
 		d.gcomm = d.health.gcomm

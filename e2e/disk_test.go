@@ -48,19 +48,18 @@ func healthy(t *testing.T) func() bool {
 	}
 }
 
-// makeWriter ends the database of the writer, so that the first in line follows it.
+// makeWriter ends the database of the writer, until the first in line is it.
 func makeWriter(t *testing.T, server string) {
 	t.Helper()
-	s, err := ring.Status(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if s.Writer != server {
-		kill(t, processes(t, s.Writer, "mariadbd")...)
-	}
-	eventually(t, 40*time.Second, server+" is the writer and all is healthy", func() bool {
+	eventually(t, 60*time.Second, server+" is the writer and all is healthy", func() bool {
 		s, err := ring.Status(t.Context())
-		return err == nil && s.Healthy && s.Writer == server
+		if err != nil || !s.Healthy {
+			return false
+		}
+		if s.Writer != server {
+			kill(t, processes(t, s.Writer, "mariadbd")...)
+		}
+		return s.Writer == server
 	})
 }
 

@@ -18,6 +18,7 @@ const (
 	applyLimit = 30 * time.Second
 	checkEvery = time.Second
 	checkLimit = 3 * time.Second
+	staleCheck = 6 * time.Second // after which a health is not known any more: the server was frozen
 )
 
 // driver keeps one part applied and watched. The newest state wins: one that
@@ -36,6 +37,7 @@ type driver struct {
 	failed  string      // why the newest state is not applied
 	problem string      // what Check said
 	since   time.Time   // of the present health
+	checked time.Time   // when it was last looked at
 	done    *part.State // newest applied
 }
 
@@ -146,6 +148,7 @@ func (d *driver) note(err error) {
 		problem = err.Error()
 	}
 	d.mu.Lock()
+	d.checked = time.Now()
 	changed := d.problem != problem
 	if (d.problem == "") != (problem == "") {
 		d.since = time.Now()
@@ -164,6 +167,9 @@ func (d *driver) health() (problem string, since time.Time) {
 	defer d.mu.Unlock()
 	if d.failed != "" {
 		return d.failed, d.since
+	}
+	if age := time.Since(d.checked); !d.checked.IsZero() && age > staleCheck {
+		return fmt.Sprintf("was last looked at %.0f s ago", age.Seconds()), d.checked
 	}
 	return d.problem, d.since
 }
