@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"trivet/database/sst"
 	"trivet/internal/atomicfile"
@@ -90,7 +91,8 @@ type Database struct {
 	applied bool // the files of state are written
 	renewed bool // the identity's files changed since mariadbd read them
 	status  part.DatabaseMember
-	problem error // nil: healthy
+	problem error     // nil: healthy
+	told    time.Time // when problem was found
 	process *process.Process
 	halted  bool // Stop was called
 
@@ -213,6 +215,9 @@ func writeIfChanged(name string, data []byte, mode os.FileMode) error {
 func (d *Database) Check(context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if age := time.Since(d.told); d.problem == nil && age > frozenAfter {
+		return fmt.Errorf("was last looked at %.0f s ago", age.Seconds())
+	}
 	return d.problem
 }
 

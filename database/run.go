@@ -263,7 +263,7 @@ func (d *Database) publish(v view, a action) {
 	if fmt.Sprint(d.problem) != fmt.Sprint(err) {
 		d.log.Info("database", "state", m.State, "problem", err)
 	}
-	d.problem = err
+	d.problem, d.told = err, time.Now()
 	d.mu.Unlock()
 	d.meters.set(v, m.State == part.DatabaseSynced)
 	if m.State != part.DatabaseUnknown {

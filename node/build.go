@@ -145,6 +145,7 @@ func (n *Node) reportDatabase(m part.DatabaseMember) {
 	n.mu.Lock()
 	n.member = m
 	n.mu.Unlock()
+	n.drivers[part.Database].again()
 	n.kick()
 }
 
