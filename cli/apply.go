@@ -40,6 +40,7 @@ func apply(ctx context.Context, e *env, name, file string) error {
 	}
 	defer func() { _ = os.Remove(c.release.Tar) }()
 	p := newProgress(e.out, c.lab.Servers)
+	p.seen(overview(ctx, c.lab))
 	a, err := answerers(c.lab)
 	if err != nil {
 		return err

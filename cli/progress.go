@@ -54,6 +54,17 @@ func (p *progress) show(o fleet) {
 	}
 }
 
+// seen takes what is healthy already for told, so that only changes are shown.
+func (p *progress) seen(o fleet) {
+	for _, s := range o.Servers {
+		for _, ps := range s.Parts {
+			if ps.Healthy {
+				p.told[s.Server+" "+ps.Name] = "healthy"
+			}
+		}
+	}
+}
+
 // tell prints a line when a part has become healthy, or is no longer.
 func (p *progress) tell(what string, healthy bool, problem string) {
 	word := "healthy"

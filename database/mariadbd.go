@@ -165,7 +165,7 @@ func install(ctx context.Context, p Paths) error {
 		return fmt.Errorf("install database: %w", err)
 	}
 	// Nothing here needs to survive a crash, so nothing waits for the disk.
-	out, err := mysqlCommand(ctx, "mariadb-install-db", "--no-defaults", "--datadir="+beside, "--skip-test-db", "--skip-name-resolve",
+	out, err := mysqlCommand(ctx, "mariadb-install-db", "--no-defaults", "--datadir="+beside, "--force", "--skip-test-db", "--skip-name-resolve",
 		"--auth-root-authentication-method=socket", "--auth-root-socket-user=mysql", "--innodb-flush-log-at-trx-commit=0",
 		"--innodb-doublewrite=0", "--innodb-log-file-size=64M", "--performance-schema=OFF").CombinedOutput()
 	if err != nil {
