@@ -51,17 +51,25 @@ var faults = map[string]func(context.Context, *env, *lab.Lab, string) error{
 		if err := l.Heal(ctx, s); err != nil {
 			return err
 		}
-		return done(e, healthy(ctx, l, s), "%s is plugged in and healthy", s)
+		return done(e, healthy(ctx, l, s, lasting), "%s is plugged in and healthy", s)
 	},
 	"start": func(ctx context.Context, e *env, l *lab.Lab, s string) error {
 		exe, err := os.Executable()
 		if err != nil {
 			return err
 		}
+		was, err := l.State(s)
+		if err != nil {
+			return err
+		}
 		if err := l.Start(ctx, s, exe); err != nil {
 			return err
 		}
-		return done(e, healthy(ctx, l, s), "%s runs and is healthy", s)
+		last := time.Duration(0)
+		if was == lab.Frozen {
+			last = lasting
+		}
+		return done(e, healthy(ctx, l, s, last), "%s runs and is healthy", s)
 	},
 }
 
@@ -73,9 +81,15 @@ func done(e *env, err error, format string, args ...any) error {
 	return err
 }
 
-// healthy waits until all parts of one server are, and says which are not when the time is over.
-func healthy(ctx context.Context, l *lab.Lab, server string) error {
+// lasting is how long a server that was frozen or cut off must be healthy to
+// count as such: it takes a moment to notice that the others went on without it.
+const lasting = 2500 * time.Millisecond
+
+// healthy waits until all parts of one server have been so for a while, and
+// says which are not when the time is over.
+func healthy(ctx context.Context, l *lab.Lab, server string, last time.Duration) error {
 	var problems []string
+	var since time.Time
 	err := until(ctx, func() (bool, error) {
 		problems = nil
 		s := ask(ctx, l, server)
@@ -87,7 +101,14 @@ func healthy(ctx context.Context, l *lab.Lab, server string) error {
 				problems = append(problems, p.Name+": "+p.Problem)
 			}
 		}
-		return len(problems) == 0 && len(s.Parts) > 0, nil
+		if len(problems) > 0 || len(s.Parts) == 0 {
+			since = time.Time{}
+			return false, nil
+		}
+		if since.IsZero() {
+			since = time.Now()
+		}
+		return time.Since(since) >= last, nil
 	})
 	if err != nil && len(problems) > 0 {
 		return fmt.Errorf("%w (%s)", err, strings.Join(problems, "; "))

@@ -87,7 +87,8 @@ func eventually(t *testing.T, limit time.Duration, what string, ok func() bool) 
 	for !ok() {
 		select {
 		case <-deadline:
-			t.Fatalf("not within %s: %s", limit, what)
+			out, err := ring.Run(t.Context(), "status")
+			t.Fatalf("not within %s: %s\n%s%v", limit, what, out, err)
 		case <-tick.C:
 		}
 	}
