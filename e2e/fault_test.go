@@ -2,8 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -243,25 +241,7 @@ func TestApply(t *testing.T) {
 // changedSite writes a copy of the site file with another number of app instances.
 func changedSite(t *testing.T, instances int) string {
 	t.Helper()
-	data, err := os.ReadFile(ring.Site)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := regexp.MustCompile(`(?m)^(\s+instances:) \d+`).ReplaceAllString(string(data), fmt.Sprintf("$1 %d", instances))
-	if text == string(data) {
-		t.Fatal("the site file names no instances to change")
-	}
-	// Beside the original, for its paths are relative.
-	f, err := os.CreateTemp(filepath.Dir(ring.Site), "changed-*.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.Remove(f.Name()) })
-	if _, err := f.WriteString(text); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return f.Name()
+	return editedSite(t, func(text string) string {
+		return regexp.MustCompile(`(?m)^(\s+instances:) \d+`).ReplaceAllString(text, fmt.Sprintf("$1 %d", instances))
+	})
 }
