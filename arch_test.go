@@ -29,14 +29,16 @@ var edges = map[string][]string{
 	"console": {"internal/overview"},
 
 	"app":             {"internal/atomicfile", "internal/pace", "internal/part", "internal/process", "site"},
-	"balancer":        {"internal/metric", "internal/mtls", "internal/pace", "internal/part", "proxy", "site"},
+	"balancer":        {"internal/metric", "internal/mtls", "internal/pace", "internal/part", "oldproxy", "site"},
 	"certificate":     {"internal/atomicfile", "internal/metric", "internal/mtls", "internal/part"},
 	"database":        {"database/sst", "internal/atomicfile", "internal/metric", "internal/pace", "internal/part", "internal/process", "site"},
 	"database/router": {"internal/metric", "internal/mtls", "internal/part"},
 	"database/sst":    {"internal/mtls", "internal/part"},
 	"firewall":        {"internal/metric", "internal/part", "site"},
 	"monitor":         {"internal/atomicfile", "internal/metric", "internal/mtls", "internal/overview", "internal/part", "internal/process", "site"},
-	"web":             {"internal/metric", "internal/mtls", "internal/part", "proxy", "site"},
+	"web":             {"internal/metric", "internal/mtls", "internal/part", "oldproxy", "site"},
+
+	"proxy": {"proxy/wire"},
 
 	"internal/floating": {"internal/link"},
 	"internal/mtls":     {"internal/part"},
@@ -50,7 +52,7 @@ var edges = map[string][]string{
 	"database/identitytest": {"internal/mtls", "internal/part"},
 	"e2e/bench":             {"e2e"},
 	"e2e/load":              {"e2e"},
-	"proxy/proxytest":       {"internal/mtls", "internal/part"},
+	"oldproxy/proxytest":    {"internal/mtls", "internal/part"},
 }
 
 // modules of others, each with the one package that may import it. golang.org/x/sys,

@@ -8,7 +8,7 @@ import (
 	"net/http"
 	"strings"
 
-	"trivet/proxy"
+	proxy "trivet/oldproxy"
 )
 
 // hsts tells browsers to stay with HTTPS for a year (RFC 6797).

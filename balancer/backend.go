@@ -8,7 +8,7 @@ import (
 
 	"trivet/internal/mtls"
 	"trivet/internal/part"
-	"trivet/proxy"
+	proxy "trivet/oldproxy"
 )
 
 // backend is one web server and what its checks said.

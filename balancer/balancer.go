@@ -29,7 +29,7 @@ import (
 	"trivet/internal/metric"
 	"trivet/internal/mtls"
 	"trivet/internal/part"
-	"trivet/proxy"
+	proxy "trivet/oldproxy"
 	"trivet/site"
 )
 

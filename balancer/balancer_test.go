@@ -13,7 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"trivet/internal/part"
-	"trivet/proxy/proxytest"
+	"trivet/oldproxy/proxytest"
 )
 
 func TestRoutes(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"trivet/internal/pace"
-	"trivet/proxy"
+	proxy "trivet/oldproxy"
 	"trivet/site"
 )
 

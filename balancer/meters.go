@@ -6,7 +6,7 @@ import (
 	"strconv"
 
 	"trivet/internal/metric"
-	"trivet/proxy"
+	proxy "trivet/oldproxy"
 )
 
 // meters are what the balancer counts.

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"net/http"
 
-	"trivet/proxy"
+	proxy "trivet/oldproxy"
 )
 
 // words is what a visitor reads when the balancer itself has to answer.

@@ -18,7 +18,7 @@ import (
 	"trivet/balancer"
 	"trivet/internal/metric"
 	"trivet/internal/part"
-	"trivet/proxy/proxytest"
+	"trivet/oldproxy/proxytest"
 	"trivet/site"
 	"trivet/web"
 )

@@ -1,102 +1,49 @@
+// Package proxy is the forwarding engine that the balancer and the web server
+// share: it speaks HTTP/1.1, 2 and 3 with clients, and forwards to targets.
 package proxy
 
 import (
-	"bufio"
-	"context"
-	"net"
-	"net/http"
+	"net/netip"
 	"time"
+
+	"trivet/proxy/wire"
 )
 
-// Exchange is what is known of one request and its answer.
+// Stream is the client's half of one exchange: a turn of an HTTP/1.1
+// connection, or a stream of HTTP/2 or 3. Its methods are called by one
+// goroutine at a time, but for Read, which may run beside the others.
+type Stream interface {
+	// Read reads the request's body; io.EOF at its end. The first Read sends
+	// 100 Continue to a client that awaits it.
+	Read(p []byte) (int, error)
+	// Trailer is what followed the body, once Read has returned io.EOF.
+	Trailer() []wire.Field
+	// Head begins an answer, or sends an interim one (1xx, but for 101). The
+	// fields are sent as they are, after the framing, which is the stream's own
+	// (Kinds up to Expect are left out). length is the body's; -1: not known.
+	// It may be held back until Write, Flush or End.
+	Head(status int, fields []wire.Field, length int64) error
+	// Write sends a part of the answer's body. It has been taken in when Write returns.
+	Write(p []byte) (int, error)
+	// Flush sends what is held back.
+	Flush() error
+	// End ends the answer.
+	End(trailer []wire.Field) error
+	// Abort breaks the answer off, so that the client sees that it is not whole.
+	Abort()
+}
+
+// Exchange is one request and its answer. It is handed to the Handler of a
+// Server and must not be used after that returned.
 type Exchange struct {
-	Request  *http.Request // as it came
-	ID       string        // the request's own name, the same on every server it passes
-	Client   string        // address of who asked: the connection's, unless Observer.Begin knows better
+	Request  *wire.Request
+	Stream   Stream
+	Client   netip.Addr // who asks: the peer, or what a trusted proxy says
+	Peer     netip.AddrPort
+	Secure   bool   // by TLS or QUIC
+	Server   string // by SNI
 	Begin    time.Time
-	Duration time.Duration // until the answer, or the tunnel, ended
-	Status   int           // 101 for a tunnel; 0: the handler gave none
-	Bytes    int64         // of the answer's body; tunnels are not counted
-	Server   string        // target that answered; empty: none did
-	Retries  int           // further targets that were tried
-	Broken   bool          // the answer broke off
-}
-
-type exchangeKey struct{}
-
-// ExchangeOf returns the exchange that ctx belongs to; outside Observe, one
-// that nobody reads.
-func ExchangeOf(ctx context.Context) *Exchange {
-	if x, ok := ctx.Value(exchangeKey{}).(*Exchange); ok {
-		return x
-	}
-	return &Exchange{}
-}
-
-// Observer follows requests through a handler.
-type Observer struct {
-	// Begin is called before the handler; it may set x.ID and x.Client, and change x.Request's header.
-	Begin func(x *Exchange)
-	// Stamp is called just before the answer's head is sent, h being all that
-	// the handler set. An interim answer (1xx) is not stamped.
-	Stamp func(x *Exchange, h http.Header)
-	// End is called when all is over, even if the handler panicked.
-	End func(x *Exchange)
-}
-
-// Wrap returns next with o around it.
-func (o Observer) Wrap(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		x := &Exchange{Begin: time.Now(), Client: ClientOf(r.RemoteAddr)}
-		x.Request = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
-		o.Begin(x)
-		finished := false
-		defer func() {
-			x.Duration, x.Broken = time.Since(x.Begin), !finished
-			o.End(x)
-		}()
-		next.ServeHTTP(&recorder{ResponseWriter: w, exchange: x, stamp: o.Stamp}, x.Request)
-		finished = true
-	})
-}
-
-// recorder notes what passes it.
-type recorder struct {
-	http.ResponseWriter
-	exchange *Exchange
-	stamp    func(*Exchange, http.Header)
-}
-
-// Unwrap lets http.ResponseController find the rest.
-func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
-
-func (r *recorder) WriteHeader(status int) {
-	if status >= 200 && r.exchange.Status == 0 {
-		r.begin(status)
-	}
-	r.ResponseWriter.WriteHeader(status)
-}
-
-func (r *recorder) begin(status int) {
-	r.exchange.Status = status
-	r.stamp(r.exchange, r.Header())
-}
-
-func (r *recorder) Write(p []byte) (int, error) {
-	if r.exchange.Status == 0 {
-		r.begin(http.StatusOK)
-	}
-	n, err := r.ResponseWriter.Write(p)
-	r.exchange.Bytes += int64(n)
-	return n, err
-}
-
-// Hijack is how a tunnel begins: the forwarder writes the head itself, out of
-// the header.
-func (r *recorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	conn, rw, err := http.NewResponseController(r.ResponseWriter).Hijack()
-	if err == nil {
-		r.begin(http.StatusSwitchingProtocols)
-	}
-	return conn, rw, err
+	Status   int   // of the answer; 0 before it
+	Sent     int64 // bytes of the answer's body
+	Received int64 // bytes of the request's body
 }

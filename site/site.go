@@ -49,22 +49,98 @@ type Server struct {
 	Name string `json:"name" yaml:"name"`
 	// Address is its IPv4 or IPv6 address, reachable from the two others.
 	Address string `json:"address,omitempty" yaml:"address,omitempty"`
+	// Weight is its share of the requests, compared with the others'.
+	Weight int `json:"weight" yaml:"weight"`
 }
 
 // Balancer takes the visitors' traffic.
 type Balancer struct {
+	// TLS says who opens the visitors' encryption: reencrypt (the balancer, and it encrypts anew to the web servers) or passthrough (the web servers; the balancer goes by the server's name only).
+	TLS string `json:"tls" yaml:"tls"`
+	// Policy by which a server is chosen: ewma (two at random, the one that answers faster now), least (fewest requests in flight), round-robin, or hash (the same key goes to the same server, with bounded load).
+	Policy string `json:"policy" yaml:"policy"`
+	// Hash is the key of policy hash: client, path, cookie:NAME or header:NAME.
+	Hash string `json:"hash" yaml:"hash"`
+	// Sticky is the name of a signed cookie by which a visitor stays with a server; empty: none.
+	Sticky string `json:"sticky,omitempty" yaml:"sticky,omitempty"`
 	// Health is how each web server is checked.
 	Health Health `json:"health" yaml:"health"`
+	// Eject takes a server that fails visitors out of the choice for a while, whatever its checks say.
+	Eject Eject `json:"eject" yaml:"eject"`
+	// SlowStart is how long a server that came back gets less than its share.
+	SlowStart Duration `json:"slow_start" yaml:"slow_start"`
 	// Retries is how often a safe request is tried on another server.
 	Retries int `json:"retries" yaml:"retries"`
+	// RetryBudget is how many retries there may be, in per cent of the requests.
+	RetryBudget int `json:"retry_budget" yaml:"retry_budget"`
 	// Timeout is the longest wait for an answer's head.
 	Timeout Duration `json:"timeout" yaml:"timeout"`
+	// InFlight is the most requests that one server gets at a time; what is more waits in the queue.
+	InFlight int `json:"in_flight" yaml:"in_flight"`
+	// Queue is how many requests may wait for a server; one more is answered 503.
+	Queue int `json:"queue" yaml:"queue"`
+	// Wait is how long a request waits in the queue, or for a server to come back.
+	Wait Duration `json:"wait" yaml:"wait"`
+	// Adaptive lowers the number of requests in flight when answers become slow, and sheds the newest.
+	Adaptive bool `json:"adaptive" yaml:"adaptive"`
+	// Drain is how long a WebSocket may go on when its server or balancer is drained.
+	Drain Duration `json:"drain" yaml:"drain"`
+	// Trusted lists networks (CIDR) of proxies before the balancer, whose forwarding headers, request ID and trace are taken over.
+	Trusted []string `json:"trusted,omitempty" yaml:"trusted,omitempty"`
+	// HSTS is how long browsers stay with HTTPS; 0s: the header is not sent.
+	HSTS Duration `json:"hsts" yaml:"hsts"`
+	// HTTP3 offers HTTP/3 to visitors; not with passthrough.
+	HTTP3 bool `json:"http3" yaml:"http3"`
+	// AccessLog is the form of the access log: json, combined or off.
+	AccessLog string `json:"access_log" yaml:"access_log"`
+	// Maintenance answers every visitor with a page and 503.
+	Maintenance Maintenance `json:"maintenance" yaml:"maintenance"`
+	// Limits on what a client may send.
+	Limits Limits `json:"limits" yaml:"limits"`
+}
+
+// Eject is passive health: by what visitors' requests meet.
+type Eject struct {
+	// Errors in a row (no answer, or 502 to 504) that eject a server; 0: none do.
+	Errors int `json:"errors" yaml:"errors"`
+	// Slower is how many times slower than the median of the others a server may answer before it is ejected; 0: any.
+	Slower int `json:"slower" yaml:"slower"`
+	// For is how long it is out the first time; each further time in a row is longer.
+	For Duration `json:"for" yaml:"for"`
+	// Most is how many of the servers may be ejected at a time, in per cent.
+	Most int `json:"most" yaml:"most"`
+}
+
+// Maintenance is the page for planned work.
+type Maintenance struct {
+	// On shows it.
+	On bool `json:"on" yaml:"on"`
+	// Text that visitors read.
+	Text string `json:"text,omitempty" yaml:"text,omitempty"`
+}
+
+// Limits on what a client may send, and how slowly.
+type Limits struct {
+	// Head is the most bytes of a request's head.
+	Head int `json:"head" yaml:"head"`
+	// Body is the most bytes of a request's body; 0: any.
+	Body int64 `json:"body" yaml:"body"`
+	// HeadTime is how long a head may take.
+	HeadTime Duration `json:"head_time" yaml:"head_time"`
+	// Idle is how long a connection without a request is kept.
+	Idle Duration `json:"idle" yaml:"idle"`
+	// Rate is the slowest that a body may come or an answer may be taken, in bytes a second.
+	Rate int `json:"rate" yaml:"rate"`
+	// Connections is how many a server takes at a time.
+	Connections int `json:"connections" yaml:"connections"`
 }
 
 // Health is an active check by HTTP.
 type Health struct {
 	// Path that answers 200 when all is well.
 	Path string `json:"path" yaml:"path"`
+	// Status that counts as well: one, or a range such as 200-299.
+	Status string `json:"status" yaml:"status"`
 	// Interval between two checks.
 	Interval Duration `json:"interval" yaml:"interval"`
 	// Timeout of one check.

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"trivet/internal/part"
-	"trivet/proxy"
+	proxy "trivet/oldproxy"
 )
 
 // checkHeader marks a balancer's health check; its value is how many

@@ -5,7 +5,7 @@ import (
 	"strconv"
 
 	"trivet/internal/metric"
-	"trivet/proxy"
+	proxy "trivet/oldproxy"
 )
 
 // meters are what the web server counts. Health checks are not counted: they

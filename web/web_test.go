@@ -21,7 +21,7 @@ import (
 	"trivet/internal/metric"
 	"trivet/internal/mtls"
 	"trivet/internal/part"
-	"trivet/proxy/proxytest"
+	"trivet/oldproxy/proxytest"
 	"trivet/site"
 	"trivet/web"
 )

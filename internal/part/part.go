@@ -14,6 +14,12 @@ import (
 	"trivet/site"
 )
 
+// Inspector is a Part that can say more of itself than whether it is healthy,
+// for commands such as `trivet balancer status`. The answer is encoded as JSON.
+type Inspector interface {
+	Inspect(ctx context.Context) (any, error)
+}
+
 // Part is one of the things a server runs.
 type Part interface {
 	// Apply makes s so. It is idempotent, may be called before Run and at any
@@ -113,6 +119,8 @@ const (
 	SecretConsoleKey  = "console-key"  // signs the console's sessions; the same on all servers
 	SecretAppDatabase = "database-app" // password of the app's database user
 	SecretEnvironment = "environment"  // the site's secrets file, KEY=value lines, for the app
+	SecretTicketKeys  = "ticket-keys"  // of TLS session tickets, the same on all servers: 32 bytes each, base64, separated by spaces, the newest first
+	SecretSticky      = "sticky"       // signs the cookies by which a visitor stays with a server; the same on all servers
 )
 
 // Member is one server as the cluster sees it.
@@ -120,6 +128,7 @@ type Member struct {
 	Name     string            `json:"name"`
 	Address  string            `json:"address"`
 	Alive    bool              `json:"alive"`              // its node holds its lease in the cluster
+	Drained  bool              `json:"drained,omitempty"`  // `trivet drain`: it gets no new requests
 	Database DatabaseMember    `json:"database"`           // what its node last said of its database; zero when not alive
 	Revision int64             `json:"revision,omitempty"` // of the site that it has applied
 	Problems map[string]string `json:"problems,omitempty"` // by part: why it is not healthy; absent parts are healthy

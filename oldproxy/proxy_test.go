@@ -16,8 +16,8 @@ import (
 	"testing"
 	"time"
 
-	"trivet/proxy"
-	"trivet/proxy/proxytest"
+	proxy "trivet/oldproxy"
+	"trivet/oldproxy/proxytest"
 )
 
 // front is a forwarder to targets behind a real server.

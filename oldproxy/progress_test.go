@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"trivet/proxy"
-	"trivet/proxy/proxytest"
+	proxy "trivet/oldproxy"
+	"trivet/oldproxy/proxytest"
 )
 
 const still = 300 * time.Millisecond

@@ -1,0 +1,35 @@
+package part
+
+import "time"
+
+// BalancerStatus is what a balancer says of itself when it is inspected.
+type BalancerStatus struct {
+	Server      string          `json:"server"`
+	Policy      string          `json:"policy"`
+	Maintenance bool            `json:"maintenance,omitempty"`
+	Connections int             `json:"connections"` // of visitors, open now
+	Tunnels     int             `json:"tunnels"`     // WebSockets and the like among them
+	InFlight    int64           `json:"in_flight"`   // requests with the backends
+	Queued      int64           `json:"queued"`      // requests that wait for a backend
+	Limit       int             `json:"limit"`       // of requests in flight that adaptive concurrency allows now; 0: none
+	Shed        uint64          `json:"shed"`        // requests refused with 503 since the start
+	Retries     uint64          `json:"retries"`     // since the start
+	Backends    []BackendStatus `json:"backends"`
+}
+
+// BackendStatus is one web server as a balancer sees it.
+type BackendStatus struct {
+	Name      string        `json:"name"`
+	Address   string        `json:"address"`
+	State     string        `json:"state"`           // up, slow-start, unwell, untested, down, ejected, drained
+	Why       string        `json:"why,omitempty"`   // of the state, if it is not up
+	Since     time.Time     `json:"since"`           // of the state
+	Weight    int           `json:"weight"`          // as declared
+	Effective float64       `json:"effective"`       // weight in force: less in slow start
+	InFlight  int64         `json:"in_flight"`       // requests and tunnels
+	Kept      int           `json:"kept"`            // idle connections
+	Latency   time.Duration `json:"latency"`         // peak EWMA of the time to an answer's head, nanoseconds
+	Requests  uint64        `json:"requests"`        // since the start
+	Failures  uint64        `json:"failures"`        // since the start
+	Until     *time.Time    `json:"until,omitempty"` // end of an ejection
+}
