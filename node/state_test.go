@@ -24,7 +24,7 @@ func foobar() *site.Site {
 	s.App.Source, s.App.Run = "app", []string{"./foobar"}
 	s.Database.Name, s.Database.User = "foobar", "foobar"
 	for i := 1; i <= 3; i++ {
-		s.Servers = append(s.Servers, site.Server{Name: fmt.Sprintf("s%d", i), Address: fmt.Sprintf("10.77.0.1%d", i)})
+		s.Servers = append(s.Servers, site.Server{Name: fmt.Sprintf("s%d", i), Address: fmt.Sprintf("10.77.0.1%d", i), Weight: site.DefaultWeight})
 	}
 	return &s
 }

@@ -176,7 +176,9 @@ func (r *report) scalar(key string, n *yaml.Node, v reflect.Value) {
 		r.refuse(key, "%s; a value belongs here", describe(n))
 	case v.Kind() == reflect.String && tag != "!!str":
 		r.refuse(key, "%s; text belongs here, so put it in quotes: %q", describe(n), n.Value)
-	case v.Kind() == reflect.Int && tag != "!!int":
+	case v.Kind() == reflect.Bool && tag != "!!bool":
+		r.refuse(key, "%s; true or false belongs here", describe(n))
+	case v.CanInt() && tag != "!!int":
 		r.refuse(key, "%s; a whole number belongs here", describe(n))
 	case v.Kind() == reflect.Float64 && tag != "!!int" && tag != "!!float":
 		r.refuse(key, "%s; a number belongs here", describe(n))

@@ -12,6 +12,7 @@ func (s *Site) Clone() *Site {
 	c.Aliases = slices.Clone(s.Aliases)
 	c.Servers = slices.Clone(s.Servers)
 	c.Admin = slices.Clone(s.Admin)
+	c.Balancer.Trusted = slices.Clone(s.Balancer.Trusted)
 	c.Firewall.Egress = slices.Clone(s.Firewall.Egress)
 	for i, e := range c.Firewall.Egress {
 		c.Firewall.Egress[i].Ports = slices.Clone(e.Ports)

@@ -55,7 +55,7 @@ func (r *report) read(data []byte) *Site {
 	if r.unread[""] {
 		return nil
 	}
-	s.fill()
+	r.fill(&s)
 	r.validate(&s)
 	return &s
 }

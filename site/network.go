@@ -23,6 +23,7 @@ func (r *report) servers(servers []Server) {
 		key := index("servers", i)
 		r.name(key+".name", s.Name)
 		r.twice(names, key+".name", s.Name)
+		r.count(key+".weight", s.Weight, 1, 1000)
 		a, ok := r.address(key+".address", s.Address)
 		if !ok {
 			continue

@@ -95,6 +95,12 @@ func (r *report) line(key string) int {
 	}
 }
 
+// written reports whether key stands in the file.
+func (r *report) written(key string) bool {
+	_, ok := r.lines[key]
+	return ok
+}
+
 // parent cuts the last element off a key: a.b[2] → a.b → a → "".
 func parent(key string) string {
 	return key[:max(strings.LastIndexAny(key, ".["), 0)]

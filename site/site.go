@@ -10,6 +10,8 @@ package site
 //go:generate go run ./schema
 
 import (
+	"cmp"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -137,7 +139,7 @@ type Limits struct {
 
 // Health is an active check by HTTP.
 type Health struct {
-	// Path that answers 200 when all is well.
+	// Path that is asked for; it answers with the status below when all is well.
 	Path string `json:"path" yaml:"path"`
 	// Status that counts as well: one, or a range such as 200-299.
 	Status string `json:"status" yaml:"status"`
@@ -235,17 +237,13 @@ type Alert struct {
 // database's name and user follow the site's name when Parse fills them in.
 func Default() Site {
 	return Site{
-		Balancer: Balancer{
-			Health:  Health{Path: "/healthz", Interval: seconds(1), Timeout: seconds(1), Rise: 2, Fall: 2},
-			Retries: 2,
-			Timeout: seconds(30),
-		},
+		Balancer:    defaultBalancer(),
 		Certificate: Certificate{Lifetime: Duration(24 * time.Hour)},
 		Web:         Web{Index: "index.html"},
 		App: App{
 			Instances: 2,
 			Listen:    ListenSocket,
-			Health:    Health{Path: "/healthz", Interval: seconds(2), Timeout: seconds(1), Rise: 1, Fall: 3},
+			Health:    Health{Path: "/healthz", Status: "200-299", Interval: seconds(2), Timeout: seconds(1), Rise: 1, Fall: 3},
 			Grace:     seconds(10),
 		},
 		Database: Database{Memory: 64},
@@ -253,7 +251,77 @@ func Default() Site {
 	}
 }
 
+func defaultBalancer() Balancer {
+	return Balancer{
+		TLS:         TLSReencrypt,
+		Policy:      PolicyEWMA,
+		Hash:        HashClient,
+		Health:      Health{Path: "/healthz", Status: "200-299", Interval: seconds(1), Timeout: seconds(1), Rise: 2, Fall: 2},
+		Eject:       Eject{Errors: 5, Slower: 10, For: seconds(10), Most: 50},
+		SlowStart:   seconds(10),
+		Retries:     2,
+		RetryBudget: 20,
+		Timeout:     seconds(30),
+		InFlight:    512,
+		Queue:       1024,
+		Wait:        seconds(3),
+		Adaptive:    true,
+		Drain:       seconds(30),
+		HSTS:        Duration(365 * 24 * time.Hour),
+		HTTP3:       true,
+		AccessLog:   AccessJSON,
+		Limits:      Limits{Head: 64 << 10, HeadTime: seconds(10), Idle: seconds(75), Rate: 240, Connections: 10000},
+	}
+}
+
+// DefaultWeight is the weight of a Server that names none.
+const DefaultWeight = 100
+
+// UnmarshalJSON reads what an earlier release may have written: a field that
+// it did not know gets its default.
+func (s *Site) UnmarshalJSON(data []byte) error {
+	type plain Site // without this method
+	p := plain(Default())
+	if err := json.Unmarshal(data, &p); err != nil {
+		return err
+	}
+	*s = Site(p)
+	for i := range s.Servers {
+		s.Servers[i].Weight = cmp.Or(s.Servers[i].Weight, DefaultWeight)
+	}
+	return nil
+}
+
 func seconds(s float64) Duration { return Duration(s * float64(time.Second)) }
+
+// TLS values of a Balancer.
+const (
+	TLSReencrypt   = "reencrypt"
+	TLSPassthrough = "passthrough"
+)
+
+// Policy values of a Balancer.
+const (
+	PolicyEWMA       = "ewma"
+	PolicyLeast      = "least"
+	PolicyRoundRobin = "round-robin"
+	PolicyHash       = "hash"
+)
+
+// Hash values of a Balancer; the last two are followed by a name.
+const (
+	HashClient = "client"
+	HashPath   = "path"
+	HashCookie = "cookie:"
+	HashHeader = "header:"
+)
+
+// AccessLog values of a Balancer.
+const (
+	AccessJSON     = "json"
+	AccessCombined = "combined"
+	AccessOff      = "off"
+)
 
 // Listen values of an App.
 const (

@@ -1,6 +1,7 @@
 package site_test
 
 import (
+	"encoding/json"
 	"errors"
 	"flag"
 	"net/netip"
@@ -91,7 +92,7 @@ func TestDefaults(t *testing.T) {
 	}
 	want := site.Default()
 	want.Name, want.Domain, want.Web.Static = "foo-bar", "www.foobar.com", "static"
-	want.Servers = []site.Server{{Name: "s1"}, {Name: "s2"}, {Name: "s3"}}
+	want.Servers = []site.Server{{Name: "s1", Weight: 100}, {Name: "s2", Weight: 100}, {Name: "s3", Weight: 100}}
 	want.Database.Name, want.Database.User = "foo_bar", "foo_bar"
 	if diff := cmp.Diff(&want, got); diff != "" {
 		t.Errorf("defaults (-want +got):\n%s", diff)
@@ -217,13 +218,69 @@ func TestInLab(t *testing.T) {
 	}
 	want := s.Clone()
 	want.Address, want.Admin = "10.77.0.10", []string{"10.77.0.1/32"}
-	want.Servers = []site.Server{{"s1", "10.77.0.11"}, {"s2", "10.77.0.12"}, {"s3", "10.77.0.13"}}
+	want.Servers = []site.Server{
+		{Name: "s1", Address: "10.77.0.11", Weight: 100}, {Name: "s2", Address: "10.77.0.12", Weight: 100}, {Name: "s3", Address: "10.77.0.13", Weight: 100},
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("InLab (-want +got):\n%s", diff)
 	}
 	got.App.Environment["A"], got.App.Run[0] = "changed", "changed"
 	if diff := cmp.Diff(before, s); diff != "" {
 		t.Errorf("the original changed (-before +after):\n%s", diff)
+	}
+}
+
+// A site that an earlier release kept lacks the fields that it did not know.
+func TestUnmarshalOlder(t *testing.T) {
+	const older = `{"name":"foo","servers":[{"name":"s1"},{"name":"s2","weight":7}],"balancer":{"retries":1,"timeout":"5s"},"app":{"health":{"path":"/up"}}}`
+	var got site.Site
+	if err := json.Unmarshal([]byte(older), &got); err != nil {
+		t.Fatal(err)
+	}
+	want := site.Default()
+	want.Name, want.App.Health.Path = "foo", "/up"
+	want.Servers = []site.Server{{Name: "s1", Weight: site.DefaultWeight}, {Name: "s2", Weight: 7}}
+	want.Balancer.Retries, want.Balancer.Timeout = 1, site.Duration(5*time.Second)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("older site (-want +got):\n%s", diff)
+	}
+	got = site.Site{}
+	data, err := json.Marshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(data, &got); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("round trip (-want +got):\n%s", diff)
+	}
+}
+
+func TestWell(t *testing.T) {
+	tests := []struct {
+		status string
+		code   int
+		want   bool
+	}{
+		{"200-299", 200, true}, {"200-299", 299, true}, {"200-299", 300, false}, {"200-299", 199, false},
+		{"204", 204, true}, {"204", 200, false}, {"", 200, true}, {"", 302, false},
+	}
+	for _, tt := range tests {
+		if got := (site.Health{Status: tt.status}).Well(tt.code); got != tt.want {
+			t.Errorf("Health{Status: %q}.Well(%d) = %v, want %v", tt.status, tt.code, got, tt.want)
+		}
+	}
+}
+
+// Passthrough turns the default of HTTP/3 off, without a word needed in the file.
+func TestPassthrough(t *testing.T) {
+	s, err := site.Parse("site.yaml", []byte(minimal+"balancer: {tls: passthrough}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Balancer.HTTP3 {
+		t.Error("http3 is on with passthrough")
 	}
 }
 

@@ -18,8 +18,16 @@ var (
 	variableForm = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 )
 
-// fill sets what follows from other fields.
-func (s *Site) fill() {
+// fill sets what follows from other fields, and the defaults that depend on what was written.
+func (r *report) fill(s *Site) {
+	for i := range s.Servers {
+		if !r.written(index("servers", i) + ".weight") {
+			s.Servers[i].Weight = DefaultWeight
+		}
+	}
+	if s.Balancer.TLS == TLSPassthrough && !r.written("balancer.http3") {
+		s.Balancer.HTTP3 = false
+	}
 	if s.Database.Name == "" {
 		s.Database.Name = strings.ReplaceAll(s.Name, "-", "_")
 	}
@@ -90,17 +98,12 @@ func (r *report) twice(seen map[string]string, key, value string) {
 	seen[value] = key
 }
 
-func (r *report) balancer(b Balancer) {
-	r.health("balancer.health", b.Health)
-	if b.Retries < 0 || b.Retries > ServerCount-1 {
-		r.add("balancer.retries", "%d is out of range (0 to %d: there are so many other servers)", b.Retries, ServerCount-1)
-	}
-	r.between("balancer.timeout", b.Timeout, 100*time.Millisecond, time.Hour)
-}
-
 func (r *report) health(key string, h Health) {
 	if !isPath(h.Path) {
 		r.add(key+".path", "%q is not a path (write it like /healthz)", h.Path)
+	}
+	if _, _, err := h.statuses(); err != nil {
+		r.add(key+".status", "%v", err)
 	}
 	r.between(key+".interval", h.Interval, 100*time.Millisecond, time.Hour)
 	r.between(key+".timeout", h.Timeout, time.Millisecond, time.Hour)
@@ -158,8 +161,7 @@ func (r *report) database(d Database) {
 
 func (r *report) databaseName(key, name string, reserved []string) {
 	// A name that was not written here follows the site's, so that is what to change.
-	_, written := r.lines[key]
-	if !written && (r.broken["name"] || r.lost("name")) {
+	if !r.written(key) && (r.broken["name"] || r.lost("name")) {
 		return
 	}
 	switch {

@@ -64,6 +64,11 @@ func refine(s *jsonschema.Schema) {
 	n := uint64(site.ServerCount)
 	servers.MinItems, servers.MaxItems = &n, &n
 	servers.Items.Required = []string{"name"}
+	property(servers.Items, "weight").Default = site.DefaultWeight
+	balancer := property(s, "balancer")
+	property(balancer, "tls").Enum = []any{site.TLSReencrypt, site.TLSPassthrough}
+	property(balancer, "policy").Enum = []any{site.PolicyEWMA, site.PolicyLeast, site.PolicyRoundRobin, site.PolicyHash}
+	property(balancer, "access_log").Enum = []any{site.AccessJSON, site.AccessCombined, site.AccessOff}
 	property(property(s, "app"), "listen").Enum = []any{site.ListenSocket, site.ListenPort}
 	property(property(s, "firewall"), "egress").Items.Required = []string{"to", "ports"}
 	property(property(s, "monitor"), "alerts").Items.Required = []string{"name", "above", "for"}
