@@ -1,0 +1,181 @@
+package tunnel
+
+import (
+	"io"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Error says at which end moving bytes broke.
+type Error struct {
+	Write bool // at dst, else at src
+	Err   error
+}
+
+// Error names the end.
+func (e *Error) Error() string {
+	if e.Write {
+		return "write: " + e.Err.Error()
+	}
+	return "read: " + e.Err.Error()
+}
+
+// Unwrap is the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Splice moves exactly n bytes from src to dst, see Raw, and says how many
+// reached dst. It waits on the runtime's poller and keeps to the deadlines of
+// both connections. Every error is an *Error; of src's early end it is one with
+// io.ErrUnexpectedEOF. After an error, bytes that src gave may be lost.
+func Splice(dst, src syscall.RawConn, n int64) (int64, error) {
+	m := takeMover()
+	defer m.give()
+	m.bulk = n > largeBuffer
+	left := n
+	for left > 0 {
+		k, err := m.move(dst, src, int(min(left, pipeSize)))
+		left -= int64(k)
+		if err != nil {
+			return n - left, err
+		}
+		if k == 0 {
+			return n - left, &Error{Err: io.ErrUnexpectedEOF}
+		}
+	}
+	return n, nil
+}
+
+// mover moves bytes from one socket to another, by a pipe where the last read
+// filled a buffer (bulk), else by a buffer. It holds either only while there is
+// something in it. Its callbacks are made once, so that moving allocates nothing.
+type mover struct {
+	bulk bool
+	want int // at most so many
+	n    int // bytes in the pipe or the buffer
+	out  int // of these, on their way
+	err  error
+	pipe *pipe
+	buf  *[largeBuffer]byte
+
+	fillFrom, drainTo func(fd uintptr) bool
+}
+
+var movers = sync.Pool{New: func() any {
+	m := new(mover)
+	m.fillFrom, m.drainTo = m.fill, m.drain
+	return m
+}}
+
+func takeMover() *mover {
+	m := movers.Get().(*mover)
+	m.bulk = false
+	return m
+}
+
+// give returns what m holds; a pipe with something in it is closed.
+func (m *mover) give() {
+	m.release()
+	movers.Put(m)
+}
+
+func (m *mover) release() {
+	if m.pipe != nil {
+		m.pipe.give(m.out == m.n)
+		m.pipe = nil
+	}
+	if m.buf != nil {
+		large.Put(m.buf)
+		m.buf = nil
+	}
+	m.n, m.out = 0, 0
+}
+
+// move waits for bytes of src, and writes up to want of them to dst; 0: src has ended.
+func (m *mover) move(dst, src syscall.RawConn, want int) (int, error) {
+	defer m.release()
+	m.want, m.n, m.out, m.err = want, 0, 0, nil
+	if err := first(src.Read(m.fillFrom), m.err); err != nil {
+		return 0, &Error{Err: err}
+	}
+	if m.n == 0 {
+		return 0, nil
+	}
+	m.bulk = m.n >= largeBuffer
+	if err := first(dst.Write(m.drainTo), m.err); err != nil {
+		return m.out, &Error{Write: true, Err: err}
+	}
+	return m.out, nil
+}
+
+// fill is called when src may have something; false: it has nothing yet.
+func (m *mover) fill(fd uintptr) bool {
+	if m.bulk && m.pipe == nil {
+		if m.pipe = takePipe(); m.pipe == nil {
+			m.bulk = false // out of descriptors: go on with a buffer
+		}
+	}
+	if !m.bulk && m.buf == nil {
+		m.buf = large.Get().(*[largeBuffer]byte)
+	}
+	m.n, m.err = again(func() (int, error) { return m.load(int(fd)) })
+	if m.err != unix.EAGAIN {
+		return true
+	}
+	m.err = nil
+	m.release()
+	return false
+}
+
+func (m *mover) load(fd int) (int, error) {
+	if m.pipe == nil {
+		return unix.Read(fd, m.buf[:min(m.want, largeBuffer)])
+	}
+	n, err := unix.Splice(fd, nil, m.pipe.w, nil, m.want, unix.SPLICE_F_NONBLOCK)
+	return int(n), err
+}
+
+// drain is called when dst may have room; false: not all is written yet.
+func (m *mover) drain(fd uintptr) bool {
+	for m.out < m.n {
+		n, err := again(func() (int, error) { return m.unload(int(fd)) })
+		if err == unix.EAGAIN {
+			return false
+		}
+		if err != nil {
+			m.err = err
+			return true
+		}
+		m.out += n
+	}
+	return true
+}
+
+func (m *mover) unload(fd int) (int, error) {
+	if m.pipe == nil {
+		return unix.SendmsgN(fd, m.buf[m.out:m.n], nil, nil, unix.MSG_NOSIGNAL)
+	}
+	n, err := unix.Splice(m.pipe.r, nil, fd, nil, m.n-m.out, unix.SPLICE_F_NONBLOCK)
+	return int(n), err
+}
+
+func first(a, b error) error {
+	if a != nil {
+		return a
+	}
+	return b
+}
+
+// again calls f until no signal interrupts it; an error has moved nothing.
+func again(f func() (int, error)) (int, error) {
+	for {
+		n, err := f()
+		if err == nil {
+			return n, nil
+		}
+		if err != unix.EINTR {
+			return 0, err
+		}
+	}
+}
