@@ -32,7 +32,7 @@ func (e *Error) Unwrap() error { return e.Err }
 func Splice(dst, src syscall.RawConn, n int64) (int64, error) {
 	m := takeMover()
 	defer m.give()
-	m.bulk = n > largeBuffer
+	m.bulk = n >= bulk
 	left := n
 	for left > 0 {
 		k, err := m.move(dst, src, int(min(left, pipeSize)))
@@ -47,8 +47,12 @@ func Splice(dst, src syscall.RawConn, n int64) (int64, error) {
 	return n, nil
 }
 
+// bulk is from how many bytes on splicing costs less than reading and writing:
+// 16 kB cost 8 µs by a pipe, 15 by a buffer, 1 kB the same by both.
+const bulk = 8 << 10
+
 // mover moves bytes from one socket to another, by a pipe where the last read
-// filled a buffer (bulk), else by a buffer. It holds either only while there is
+// gave many (bulk), else by a buffer. It holds either only while there is
 // something in it. Its callbacks are made once, so that moving allocates nothing.
 type mover struct {
 	bulk bool
@@ -102,7 +106,7 @@ func (m *mover) move(dst, src syscall.RawConn, want int) (int, error) {
 	if m.n == 0 {
 		return 0, nil
 	}
-	m.bulk = m.n >= largeBuffer
+	m.bulk = m.n >= bulk
 	if err := first(dst.Write(m.drainTo), m.err); err != nil {
 		return m.out, &Error{Write: true, Err: err}
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 )
@@ -352,6 +353,8 @@ func BenchmarkSplice(b *testing.B) {
 				go io.Copy(struct{ io.Writer }{io.Discard}, server)
 				b.SetBytes(size)
 				b.ReportAllocs()
+				runtime.LockOSThread()
+				defer runtime.UnlockOSThread()
 				start := cpu()
 				for b.Loop() {
 					if err := c.copy(dst, src, size); err != nil {
