@@ -58,6 +58,12 @@ func (c *Client) SignIn(ctx context.Context) (SignIn, error) {
 	return s, c.call(ctx, http.MethodPost, "/v1/signin", answerLimit, nil, &s)
 }
 
+// Inspect asks what a part of the server says of itself, as JSON; see part.Inspector.
+func (c *Client) Inspect(ctx context.Context, partName string) (json.RawMessage, error) {
+	var v json.RawMessage
+	return v, c.call(ctx, http.MethodGet, "/v1/inspect/"+url.PathEscape(partName), answerLimit, nil, &v)
+}
+
 // Plan asks what declaring d would change on the server.
 func (c *Client) Plan(ctx context.Context, d Declared) ([]Change, error) {
 	var changes []Change

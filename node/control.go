@@ -89,6 +89,7 @@ func (n *Node) routes() http.Handler {
 	mux.HandleFunc("POST /v1/plan", answer(n.handlePlan))
 	mux.HandleFunc("POST /v1/apply", answer(n.handleApply))
 	mux.HandleFunc("PUT /v1/release/{hash}", answer(n.handleRelease))
+	mux.HandleFunc("GET /v1/inspect/{part}", answer(n.handleInspect))
 	mux.HandleFunc("GET /v1/logs", n.handleLogs)
 	return mux
 }

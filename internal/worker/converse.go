@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"time"
@@ -30,7 +31,7 @@ func (w *Worker) accept(ctx context.Context, l net.Listener) {
 			continue
 		}
 		back.Reset()
-		wg.Go(func() { w.converse(ctx, newConn(c)) })
+		wg.Go(func() { w.converse(ctx, newConn(c, w.answer)) })
 	}
 }
 
@@ -38,6 +39,7 @@ func (w *Worker) accept(ctx context.Context, l net.Listener) {
 func (w *Worker) converse(ctx context.Context, c *conn) {
 	stop := context.AfterFunc(ctx, func() { _ = c.c.Close() })
 	defer stop()
+	defer c.end()
 	defer w.disconnect(c)
 	w.connect(c)
 	for {
@@ -80,7 +82,9 @@ func (w *Worker) handle(ctx context.Context, c *conn, m message) {
 	case m.Health != nil:
 		w.report(m.Health.Problem)
 	case m.Call != nil:
-		_ = c.send(message{Answer: w.answer(ctx, *m.Call)})
+		c.asked.take(ctx, c, *m.Call)
+	case m.Answer != nil:
+		c.calls.answered(m.Answer)
 	}
 }
 
@@ -99,22 +103,29 @@ func (w *Worker) confirm(a appliedMessage) {
 	}
 }
 
-func (w *Worker) answer(ctx context.Context, c callMessage) *answerMessage {
-	ctx, cancel := context.WithTimeout(ctx, writeLimit)
-	defer cancel()
-	a := &answerMessage{ID: c.ID}
+// answer serves a question of the worker's.
+func (w *Worker) answer(ctx context.Context, method string, body json.RawMessage) (any, error) {
 	if w.cfg.Answer == nil {
-		a.Error = "no questions are answered here"
-		return a
+		return nil, errors.New("no questions are answered here")
 	}
-	v, err := w.cfg.Answer(ctx, c.Method, c.Body)
-	if err == nil {
-		a.Body, err = json.Marshal(v)
+	return w.cfg.Answer(ctx, method, body)
+}
+
+// Inspect returns what the part says of itself, as JSON; see part.Inspector.
+func (w *Worker) Inspect(ctx context.Context) (json.RawMessage, error) {
+	ctx, cancel := context.WithTimeout(ctx, inspectLimit)
+	defer cancel()
+	w.mu.Lock()
+	c := w.conn
+	w.mu.Unlock()
+	if c == nil {
+		return nil, fmt.Errorf("inspect worker %s: it is not running", w.cfg.Name)
 	}
+	body, err := c.calls.ask(ctx, c, callInspect, nil)
 	if err != nil {
-		a.Error = err.Error()
+		return nil, fmt.Errorf("inspect worker %s: %w", w.cfg.Name, err)
 	}
-	return a
+	return body, nil
 }
 
 // report notes the worker's health and tells node when it changed.

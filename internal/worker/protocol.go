@@ -12,6 +12,7 @@ package worker
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -27,15 +28,20 @@ const (
 	silence    = 12 * time.Second // a worker that has not reported for so long is ended
 	frameLimit = 8 << 20          // bytes of one message; a state with all its certificates is some 50 kB
 	writeLimit = 5 * time.Second  // deadline of one message
+
+	inspectLimit = 4 * time.Second // an Inspect that nobody bounds more closely
 )
+
+// callInspect is node's question for what a part says of itself.
+const callInspect = "inspect"
 
 // message is one line of JSON in either direction; exactly one field is set.
 type message struct {
 	State   *stateMessage   `json:"state,omitempty"`   // node → worker
-	Answer  *answerMessage  `json:"answer,omitempty"`  // node → worker
 	Applied *appliedMessage `json:"applied,omitempty"` // worker → node
 	Health  *healthMessage  `json:"health,omitempty"`  // worker → node
-	Call    *callMessage    `json:"call,omitempty"`    // worker → node
+	Call    *callMessage    `json:"call,omitempty"`    // either way: a question
+	Answer  *answerMessage  `json:"answer,omitempty"`  // either way: the answer to one
 }
 
 type stateMessage struct {
@@ -66,15 +72,25 @@ type answerMessage struct {
 
 // conn sends and receives messages; send may be called concurrently.
 type conn struct {
-	c    net.Conn
-	scan *bufio.Scanner
-	mu   sync.Mutex
+	c     net.Conn
+	scan  *bufio.Scanner
+	mu    sync.Mutex
+	calls calls      // questions to the other side
+	asked *questions // of the other side
 }
 
-func newConn(c net.Conn) *conn {
+// newConn makes a conn whose questions answer serves.
+func newConn(c net.Conn, answer func(context.Context, string, json.RawMessage) (any, error)) *conn {
 	s := bufio.NewScanner(c)
 	s.Buffer(nil, frameLimit)
-	return &conn{c: c, scan: s}
+	return &conn{c: c, scan: s, asked: newQuestions(answer)}
+}
+
+// end closes the connection; nobody waits for an answer any more.
+func (c *conn) end() {
+	_ = c.c.Close()
+	c.calls.close()
+	c.asked.wait.Wait()
 }
 
 func (c *conn) send(m message) error {

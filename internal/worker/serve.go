@@ -63,7 +63,7 @@ func Serve(ctx context.Context, name string, fence Fence, build func(*Env) (part
 	defer stop()
 	s := &server{
 		name: name, dial: os.Getenv("TRIVET_CONTROL"), metrics: os.Getenv("TRIVET_METRICS"),
-		files: inherit(os.Getenv("TRIVET_FILES")), calls: map[uint64]chan *answerMessage{},
+		files: inherit(os.Getenv("TRIVET_FILES")),
 	}
 	if s.dial == "" {
 		return errors.New("a worker is started by trivet node, not by hand")
@@ -106,10 +106,8 @@ type server struct {
 	part       part.Part
 	log        *slog.Logger
 
-	mu    sync.Mutex
-	conn  *conn
-	next  uint64
-	calls map[uint64]chan *answerMessage
+	mu   sync.Mutex
+	conn *conn
 }
 
 // run serves the part, its metrics and the conversation until ctx ends or the part fails.
@@ -138,7 +136,7 @@ func (s *server) converse(ctx context.Context) {
 		c, err := d.DialContext(ctx, "unix", s.dial)
 		if err == nil {
 			back.Reset()
-			s.listen(ctx, newConn(c))
+			s.listen(ctx, newConn(c, s.answer))
 		}
 		if back.Wait(ctx) != nil {
 			return
@@ -151,6 +149,7 @@ func (s *server) listen(ctx context.Context, c *conn) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	defer c.end()
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = c.c.Close() })
 	defer stop()
@@ -167,8 +166,10 @@ func (s *server) listen(ctx context.Context, c *conn) {
 		switch {
 		case m.State != nil:
 			replace(states, m.State)
+		case m.Call != nil:
+			c.asked.take(ctx, c, *m.Call)
 		case m.Answer != nil:
-			s.answered(m.Answer)
+			c.calls.answered(m.Answer)
 		}
 	}
 }
@@ -236,65 +237,32 @@ func (s *server) use(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.conn = c
-	if c == nil {
-		for id, ch := range s.calls {
-			close(ch)
-			delete(s.calls, id)
-		}
+}
+
+// answer serves node's questions.
+func (s *server) answer(ctx context.Context, method string, _ json.RawMessage) (any, error) {
+	i, ok := s.part.(part.Inspector)
+	if method != callInspect || !ok {
+		return nil, errors.New("it has nothing to show")
 	}
+	return i.Inspect(ctx)
 }
 
 // call asks node and waits for the answer, at most until ctx ends.
 func (s *server) call(ctx context.Context, method string, in, out any) error {
-	body, err := json.Marshal(in)
+	question, err := json.Marshal(in)
 	if err != nil {
 		return fmt.Errorf("ask node for %s: %w", method, err)
 	}
 	s.mu.Lock()
 	c := s.conn
-	s.next++
-	id, ch := s.next, make(chan *answerMessage, 1)
-	if c != nil {
-		s.calls[id] = ch
-	}
 	s.mu.Unlock()
 	if c == nil {
 		return fmt.Errorf("ask node for %s: node is not running", method)
 	}
-	defer s.drop(id)
-	if err := c.send(message{Call: &callMessage{ID: id, Method: method, Body: body}}); err != nil {
+	body, err := c.calls.ask(ctx, c, method, question)
+	if err != nil {
 		return fmt.Errorf("ask node for %s: %w", method, err)
 	}
-	select {
-	case a, ok := <-ch:
-		return read(a, ok, method, out)
-	case <-ctx.Done():
-		return fmt.Errorf("ask node for %s: %w", method, ctx.Err())
-	}
-}
-
-func read(a *answerMessage, ok bool, method string, out any) error {
-	if !ok {
-		return fmt.Errorf("ask node for %s: node went away", method)
-	}
-	if a.Error != "" {
-		return fmt.Errorf("ask node for %s: %s", method, a.Error)
-	}
-	return json.Unmarshal(a.Body, out)
-}
-
-func (s *server) drop(id uint64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.calls, id)
-}
-
-func (s *server) answered(a *answerMessage) {
-	s.mu.Lock()
-	ch, ok := s.calls[a.ID]
-	delete(s.calls, a.ID)
-	s.mu.Unlock()
-	if ok {
-		ch <- a
-	}
+	return json.Unmarshal(body, out)
 }

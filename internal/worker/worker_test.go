@@ -143,6 +143,23 @@ func (p *probe) Check(context.Context) error {
 	return nil
 }
 
+// Inspect shows the revision, after as long as the state says.
+func (p *probe) Inspect(ctx context.Context) (any, error) {
+	p.mu.Lock()
+	s := p.last
+	p.mu.Unlock()
+	switch s.Secrets["inspect"] {
+	case "never":
+		<-ctx.Done()
+		return nil, ctx.Err()
+	case "large":
+		return strings.Repeat("x", frameLimit), nil
+	case "refuse":
+		return nil, errors.New("not today")
+	}
+	return map[string]int64{"revision": s.Revision}, nil
+}
+
 // rig is where the nodes of one test find what they share.
 type rig struct {
 	t       *testing.T
@@ -381,6 +398,33 @@ func TestQuestionsWithoutAnswers(t *testing.T) {
 	if err := r.apply(w, 1, "ask=redeem"); err == nil || !strings.Contains(err.Error(), "no questions") {
 		t.Errorf("Apply = %v, want that no questions are answered", err)
 	}
+}
+
+func TestInspect(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "probe")
+	w, _ := r.node()
+	if _, err := w.Inspect(t.Context()); err == nil && w.PID() == 0 {
+		t.Error("Inspect = nil, want that it is not running")
+	}
+	r.mustApply(w, 7)
+	if got, err := w.Inspect(t.Context()); string(got) != `{"revision":7}` || err != nil {
+		t.Errorf("Inspect = %s, %v, want revision 7", got, err)
+	}
+	for i, tt := range []struct{ how, want string }{{"refuse", "not today"}, {"large", "over the limit"}, {"never", "deadline exceeded"}} {
+		r.mustApply(w, 8+int64(i), "inspect="+tt.how)
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		if tt.how == "large" {
+			ctx, cancel = context.WithTimeout(t.Context(), 10*time.Second)
+		}
+		if _, err := w.Inspect(ctx); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("Inspect = %v, want %s", err, tt.want)
+		}
+		cancel()
+	}
+	// One that hangs holds up neither states nor health.
+	r.mustApply(w, 20)
+	r.awaitHealth(w, "<nil>")
 }
 
 func TestStateOverTheLimit(t *testing.T) {
