@@ -39,6 +39,7 @@ var edges = map[string][]string{
 	"web":             {"internal/metric", "internal/mtls", "internal/part", "oldproxy", "site"},
 
 	"proxy":          {"proxy/wire"},
+	"proxy/h2":       {"proxy/wire"},
 	"proxy/upstream": {"proxy/wire"},
 
 	"internal/floating": {"internal/link"},
@@ -73,6 +74,7 @@ var modules = map[string]string{
 	"go.etcd.io/etcd":                     "cluster",
 	"go.uber.org/zap":                     "cluster", // etcd's own logger
 	"go.yaml.in/yaml/v3":                  "site",
+	"golang.org/x/net":                    "proxy/h2",
 	"golang.org/x/term":                   "cli",
 }
 
