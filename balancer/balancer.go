@@ -38,7 +38,12 @@ type Config struct {
 	Log         *slog.Logger
 	Metrics     *metric.Registry
 	HTTP, HTTPS net.Listener // Run closes them
-	Access      io.Writer    // one line of JSON for each request; nil: none
+	// QUIC is the packet socket of HTTP/3; nil: none. Run reads from it only once
+	// Turn is closed, and closes it within two seconds of its context's end:
+	// another process of the balancer may have it too.
+	QUIC   net.PacketConn
+	Turn   <-chan struct{}
+	Access io.Writer // one line of JSON for each request; nil: none
 }
 
 const (
