@@ -148,11 +148,15 @@ func New(c net.Conn, cfg *Config) *Conn {
 func (c *Conn) Serve() (idle bool, err error) {
 	c.begin()
 	defer c.cfg.sweep.drop(c)
-	err = c.read()
-	if errors.Is(err, errParked) && c.park() {
-		return true, nil
+	for {
+		err = c.read()
+		switch {
+		case !errors.Is(err, errParked):
+			return false, c.finish(err)
+		case c.park():
+			return true, nil
+		}
 	}
-	return false, c.finish(err)
 }
 
 // errParked ends the reading of a connection that is idle.
@@ -162,15 +166,11 @@ func (c *Conn) begin() {
 	now := c.cfg.sweep.add(c, c.cfg)
 	c.heard.Store(now)
 	if c.in == nil {
-		c.in = takeBuffer()
+		c.in = ins.take()
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.serving = true
-	if c.parking {
-		c.parking = false
-		_ = c.net.SetReadDeadline(time.Time{})
-	}
 	if !c.started {
 		c.partial.Store(now)
 	}
@@ -181,12 +181,14 @@ func (c *Conn) begin() {
 func (c *Conn) park() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.err != nil || c.leaving != staying || c.busy() || c.out != nil && len(c.out.b) > 0 {
+	c.parking = false
+	_ = c.net.SetReadDeadline(time.Time{})
+	if c.err != nil || c.leaving != staying || c.busy() || c.out != nil {
 		return false
 	}
 	c.serving = false
 	c.in, c.r, c.w = c.in.free(), 0, 0
-	c.out = c.out.free()
+	c.block = headBlock{}
 	c.encoder.clear()
 	return true
 }

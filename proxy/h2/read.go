@@ -262,8 +262,11 @@ func (c *Conn) data(f frame, p []byte) error {
 // strayData answers DATA on a stream that is closed: what was under way when we
 // closed it is let pass. mu is held.
 func (c *Conn) strayData(id uint32) error {
+	if err := c.spend(stray); err != nil {
+		return err
+	}
 	if c.leaving == final && id > c.lastGood || c.closed.how(id) == byUs {
-		return c.spend(stray)
+		return nil
 	}
 	return c.refuse(id, codeStreamClosed)
 }
@@ -289,10 +292,6 @@ func (c *Conn) body(s *Stream, f frame, n int, b []byte) error {
 	if pad := n - len(b); pad > 0 {
 		c.consumed(pad)
 		s.recv.owed += pad
-	}
-	if s.gone {
-		c.consumed(len(b))
-		return nil
 	}
 	s.body.put(b)
 	s.moved = c.cfg.sweep.now.Load()

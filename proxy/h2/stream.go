@@ -137,7 +137,12 @@ func (c *Conn) stop(s *Stream) {
 
 // tell calls what was handed to OnGone.
 func (s *Stream) tell() {
-	s.onGone()
+	s.conn.mu.Lock()
+	f := s.onGone
+	s.conn.mu.Unlock()
+	if f != nil {
+		f()
+	}
 	s.conn.mu.Lock()
 	s.telling = false
 	s.readable.Broadcast()
@@ -235,7 +240,7 @@ func (s *Stream) Head(status int, fields []wire.Field, length int64) error {
 	c := s.conn
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s.gone || s.begun {
+	if err := s.drained(); err != nil || s.begun || status == 101 {
 		return s.why()
 	}
 	block := c.encoder.begin(status)
@@ -316,14 +321,26 @@ func (s *Stream) room(n int) (int, error) {
 			if min(s.send, c.send) <= 0 && !s.gone {
 				s.wait(&s.writable, true)
 			}
-		case c.out != nil && len(c.out.b) >= highWater:
-			if c.flush(shared); c.out != nil && len(c.out.b) >= highWater && !s.gone {
-				c.room.Wait()
+		case c.full():
+			if err := s.drained(); err != nil {
+				return 0, err
 			}
 		default:
 			return int(m), nil
 		}
 	}
+}
+
+// drained waits until there is room in the connection's buffer: a client that
+// does not read is not answered without end. mu is held.
+func (s *Stream) drained() error {
+	c := s.conn
+	for c.full() && !s.gone {
+		if c.flush(shared); c.full() && !s.gone {
+			c.room.Wait()
+		}
+	}
+	return s.err
 }
 
 // append makes a DATA frame of p, for which there is room. mu is held.
@@ -363,6 +380,11 @@ func (s *Stream) End(trailer []wire.Field) error {
 		return s.why()
 	case s.owed > 0:
 		return ErrBody
+	}
+	if len(trailer) > 0 {
+		if err := s.drained(); err != nil {
+			return err
+		}
 	}
 	switch fresh := s.epoch == c.epoch; {
 	case len(trailer) > 0 && !s.bare:

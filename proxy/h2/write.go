@@ -9,28 +9,51 @@ import (
 // buffer holds what was read, or what is to be written.
 type buffer struct{ b []byte }
 
-const bufferSize = 32 << 10
+const (
+	inSize  = 32 << 10
+	outSize = 64 << 10
+	// highWater is how much may wait to be written before streams have to wait:
+	// a whole frame fits in besides.
+	highWater = outSize - frameHead - maxFrame - 4<<10
+)
 
-var buffers = sync.Pool{New: func() any { return &buffer{make([]byte, bufferSize)} }}
+var (
+	ins  = buffers{size: inSize}
+	outs = buffers{size: outSize}
+)
 
-func takeBuffer() *buffer { return buffers.Get().(*buffer) }
+// buffers is a pool of those of one size.
+type buffers struct {
+	pool sync.Pool
+	size int
+}
+
+func (p *buffers) take() *buffer {
+	if b, ok := p.pool.Get().(*buffer); ok {
+		return b
+	}
+	return &buffer{make([]byte, p.size)}
+}
 
 // free gives b back, unless it grew, and returns nil.
 func (b *buffer) free() *buffer {
-	if b != nil && cap(b.b) == bufferSize {
-		b.b = b.b[:bufferSize]
-		buffers.Put(b)
+	if b == nil {
+		return nil
+	}
+	b.b = b.b[:cap(b.b)]
+	switch len(b.b) {
+	case inSize:
+		ins.pool.Put(b)
+	case outSize:
+		outs.pool.Put(b)
 	}
 	return nil
 }
 
-// highWater is how much may wait to be written before streams have to wait.
-const highWater = 64 << 10
-
 // frame appends the head of a frame whose payload of n bytes follows. mu is held.
 func (c *Conn) frame(kind, flags uint8, stream uint32, n int) *buffer {
 	if c.out == nil {
-		c.out = takeBuffer()
+		c.out = outs.take()
 		c.out.b = c.out.b[:0]
 	}
 	c.out.b = append(c.out.b, byte(n>>16), byte(n>>8), byte(n), kind, flags)
@@ -38,6 +61,7 @@ func (c *Conn) frame(kind, flags uint8, stream uint32, n int) *buffer {
 	return c.out
 }
 
+// number appends a frame that holds a number. mu is held.
 func (c *Conn) number(kind uint8, stream, v uint32) {
 	o := c.frame(kind, 0, stream, 4)
 	o.b = binary.BigEndian.AppendUint32(o.b, v)
@@ -54,7 +78,7 @@ func (c *Conn) goAway(last, code uint32, why string) {
 	o.b = append(o.b, why...)
 }
 
-// headers appends a block as HEADERS and as many CONTINUATIONs as it takes, and
+// appendHead appends a block as HEADERS and as many CONTINUATIONs as it takes, and
 // returns where the flags of the HEADERS are. mu is held.
 func (c *Conn) appendHead(stream uint32, flags uint8, block []byte) (at int) {
 	kind := frameHeaders
@@ -140,3 +164,6 @@ func (c *Conn) flushSoon() {
 		c.cfg.crew.run(job{conn: c})
 	}
 }
+
+// full says that enough waits to be written. mu is held.
+func (c *Conn) full() bool { return c.out != nil && len(c.out.b) >= highWater }
