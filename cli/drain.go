@@ -12,6 +12,7 @@ import (
 	"trivet/internal/part"
 	"trivet/lab"
 	"trivet/node"
+	"trivet/site"
 )
 
 var drainCommand = command{
@@ -87,7 +88,7 @@ func drain(ctx context.Context, e *env, o drainOptions, args []string) error {
 	if err := a.some(); err != nil {
 		return err
 	}
-	limit, err := o.limit(ctx, a)
+	d, err := firstAnswer(ctx, a.clients, func(c *node.Client) (node.Declared, error) { return c.Declared(ctx) })
 	if err != nil {
 		return err
 	}
@@ -95,31 +96,22 @@ func drain(ctx context.Context, e *env, o drainOptions, args []string) error {
 	if err != nil {
 		return err
 	}
-	out := drainOutcome{Server: server, Drained: o.drained, Changed: changed}
 	if !o.json {
 		a.tell(e.err, "it follows when it is back")
 	}
-	out.Left, err = awaitDrain(ctx, e, l, o, server, limit)
-	out.Done = len(out.Left) == 0
-	if err != nil {
-		return err
-	}
-	return out.print(e, o, limit)
+	w := drainWait{lab: l, server: server, options: o, floating: d.Site.Address != ""}
+	return w.tell(ctx, e, changed, o.limit(d.Site))
 }
 
 // limit is how long to wait.
-func (o drainOptions) limit(ctx context.Context, a answering) (time.Duration, error) {
-	if o.timeout > 0 {
-		return o.timeout, nil
+func (o drainOptions) limit(s *site.Site) time.Duration {
+	switch {
+	case o.timeout > 0:
+		return o.timeout
+	case o.drained:
+		return s.Balancer.Drain.Std() + drainSlack
 	}
-	if !o.drained {
-		return undrainLimit, nil
-	}
-	d, err := firstAnswer(ctx, a.clients, func(c *node.Client) (node.Declared, error) { return c.Declared(ctx) })
-	if err != nil {
-		return 0, err
-	}
-	return d.Site.Balancer.Drain.Std() + drainSlack, nil
+	return undrainLimit
 }
 
 // agreeDrain has one node agree on it with the others; changed is false if it was so already.
@@ -148,21 +140,42 @@ func firstAnswer[T any](ctx context.Context, clients []*node.Client, ask func(*n
 	return none, errors.Join(errs...)
 }
 
-// awaitDrain waits until nothing is left to wait for, or limit is over; it returns what is left then.
-func awaitDrain(ctx context.Context, e *env, l *lab.Lab, o drainOptions, server string, limit time.Duration) ([]string, error) {
+// drainWait is what drain and undrain wait for.
+type drainWait struct {
+	lab      *lab.Lab
+	server   string
+	options  drainOptions
+	floating bool // the site has a floating address
+}
+
+// tell waits and says what came of it.
+func (w drainWait) tell(ctx context.Context, e *env, changed bool, limit time.Duration) error {
+	left, err := w.await(ctx, e, limit)
+	if err != nil && w.options.drained {
+		return hinted{err, []string{fmt.Sprintf("%s stays drained: `trivet drain %s` waits on, `trivet undrain %s` takes it back", w.server, w.server, w.server)}}
+	}
+	if err != nil {
+		return err
+	}
+	out := drainOutcome{Server: w.server, Drained: w.options.drained, Changed: changed, Done: len(left) == 0, Left: left}
+	return out.print(e, w.options, limit)
+}
+
+// await waits until nothing is left to wait for, or limit is over; it returns what is left then.
+func (w drainWait) await(ctx context.Context, e *env, limit time.Duration) ([]string, error) {
 	waiting, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	p := newProgress(e.out, l.Servers)
+	p := newProgress(e.out, w.lab.Servers)
 	var left []string
 	told, last := "", time.Time{}
 	err := until(waiting, func() (bool, error) {
-		view, err := lookDrain(waiting, l)
+		view, err := w.look(waiting)
 		if err != nil || waiting.Err() != nil {
 			return false, err
 		}
-		left = view.left(server, o.drained)
+		left = view.left(w.server, w.options.drained)
 		text := strings.Join(left, ", ")
-		if !o.json && text != "" && text != told && time.Since(last) > time.Second {
+		if !w.options.json && text != "" && text != told && time.Since(last) > time.Second {
 			p.say("waiting: %s", text)
 			told, last = text, time.Now()
 		}
@@ -179,15 +192,15 @@ func awaitDrain(ctx context.Context, e *env, l *lab.Lab, o drainOptions, server 
 
 // drainView is what the servers that run say of drains.
 type drainView struct {
-	holder    string // of the floating address
+	holder    string // of the floating address; "-" if the site has none
 	balancers []balancerReport
 }
 
-// lookDrain asks the servers that run; one that is away or cut off follows when it is back.
-func lookDrain(ctx context.Context, l *lab.Lab) (drainView, error) {
+// look asks the servers that run; one that is away or cut off follows when it is back.
+func (w drainWait) look(ctx context.Context) (drainView, error) {
 	var running []string
-	for _, s := range l.Servers {
-		state, err := l.State(s)
+	for _, s := range w.lab.Servers {
+		state, err := w.lab.State(s)
 		if err != nil {
 			return drainView{}, err
 		}
@@ -195,7 +208,11 @@ func lookDrain(ctx context.Context, l *lab.Lab) (drainView, error) {
 			running = append(running, s)
 		}
 	}
-	return drainView{holder: overview(ctx, l).AddressHolder, balancers: inspectBalancers(ctx, l, running)}, nil
+	v := drainView{holder: "-", balancers: inspectBalancers(ctx, w.lab, running)}
+	if w.floating {
+		v.holder = overview(ctx, w.lab).AddressHolder
+	}
+	return v, nil
 }
 
 // left is what is not yet as it should be for the server.
@@ -219,8 +236,12 @@ func (v drainView) left(server string, drained bool) []string {
 			left = append(left, counted(b.InFlight, "request")+" from "+r.Server)
 		}
 	}
-	if drained && v.holder == server {
+	switch {
+	case !drained:
+	case v.holder == server:
 		left = append(left, server+" holds the floating address")
+	case v.holder == "":
+		left = append(left, "no other server has taken the floating address yet")
 	}
 	return left
 }

@@ -28,7 +28,8 @@ func TestDrainLeft(t *testing.T) {
 	}{
 		{"done", drainView{"s1", []balancerReport{says("s1", "drained", 0), says("s2", "drained", 0)}}, true, nil},
 		{"requests", drainView{"s1", []balancerReport{says("s1", "drained", 1), says("s3", "drained", 20)}}, true, []string{"1 request from s1", "20 requests from s3"}},
-		{"not followed", drainView{"", []balancerReport{says("s1", "up", 3)}}, true, []string{"the balancer of s1 has not followed yet"}},
+		{"address on its way", drainView{"", []balancerReport{says("s1", "drained", 0)}}, true, []string{"no other server has taken the floating address yet"}},
+		{"not followed", drainView{"s1", []balancerReport{says("s1", "up", 3)}}, true, []string{"the balancer of s1 has not followed yet"}},
 		{"address", drainView{"s2", []balancerReport{says("s1", "drained", 0)}}, true, []string{"s2 holds the floating address"}},
 		{"silent", drainView{"s1", []balancerReport{{Server: "s3", Error: "its node does not answer"}}}, true, []string{"the balancer of s3 cannot be asked (its node does not answer)"}},
 		{"no state yet", drainView{"s1", []balancerReport{{Server: "s3", Balancer: &part.BalancerStatus{}}}}, true, []string{"the balancer of s3 does not know s2 yet"}},
