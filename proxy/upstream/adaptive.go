@@ -14,7 +14,8 @@ const (
 	limitSamples = 20  // that a window must have
 	tolerance    = 2.0 // times the usual latency, above which the limit sinks
 	smoothing    = 0.3 // of one window
-	probeAfter   = 80  // windows in a row under pressure, after which the usual latency is measured anew
+	probeFirst   = 8   // windows in a row under pressure, after which the usual latency is measured anew
+	probeLast    = 256 // the same, after it was found several times that load is what makes it
 	probeWindows = 3   // of measuring: the last counts
 	probeGain    = 0.8 // latency at half the load must be below this part, else load is not what makes it
 )
@@ -35,13 +36,14 @@ type adaptive struct {
 	exact    float64
 	usual    float64 // latency in nanoseconds; 0: not known
 	pressed  int     // windows in a row in which latency was too high
+	patience int     // such windows until a measurement
 	probing  int     // windows of a measurement that are left
 	before   float64 // latency before the measurement
 	restored float64 // limit to go back to
 }
 
 func (a *adaptive) reset() {
-	a.exact = limitFirst
+	a.exact, a.patience = limitFirst, probeFirst
 	a.limit.Store(limitFirst)
 }
 
@@ -93,7 +95,7 @@ func (a *adaptive) move(latency float64) {
 		a.pressed = 0
 		return
 	}
-	if a.pressed++; a.pressed >= probeAfter {
+	if a.pressed++; a.pressed >= a.patience {
 		a.pressed, a.probing = 0, probeWindows
 		a.before, a.restored = latency, a.exact
 		a.exact = clamp(a.exact / 2)
@@ -109,9 +111,10 @@ func (a *adaptive) probe(latency float64) {
 	}
 	a.exact = a.restored
 	if latency > probeGain*a.before {
-		a.usual = latency
+		a.usual, a.patience = latency, probeFirst
 		return
 	}
+	a.patience = min(2*a.patience, probeLast)
 	a.usual += (min(latency, 2*a.usual) - a.usual) * 0.5
 }
 

@@ -25,6 +25,7 @@ var past = time.Unix(1, 0)
 type Conn struct {
 	net.Conn
 	target *Target
+	pool   *Pool           // that counts it in gate.begun
 	raw    syscall.RawConn // of the socket, beneath TLS too; nil: there is none
 	plain  bool
 	reused bool
@@ -70,6 +71,8 @@ func (c *Conn) Begin() {
 		c.takeBack(phaseBegun, phaseEjected)
 	}
 	if p := t.pool.Load(); p != nil {
+		c.pool = p
+		p.gate.begun.Add(1)
 		p.sweep()
 	}
 }
@@ -93,12 +96,21 @@ func (c *Conn) Came(now int64) error {
 	}
 	c.came = true
 	c.used = now
+	c.settled()
 	if p > phaseBegun {
 		c.took = max(now-c.began, 1)
 		c.target.latency.observe(now, c.took)
 		c.target.passive.times.add(c.took)
 	}
 	return nil
+}
+
+// settled ends the time in which the request is with the target without a head.
+func (c *Conn) settled() {
+	if c.pool != nil {
+		c.pool.gate.begun.Add(-1)
+		c.pool = nil
+	}
 }
 
 // takeBack interrupts the connection unless its phase is another by now.
@@ -144,6 +156,7 @@ func (c *Conn) Done(o Outcome, keep bool) {
 	if p := c.phase.Load(); p > 0 {
 		c.phase.CompareAndSwap(p, phaseNone)
 	}
+	c.settled()
 	if c.tunnel {
 		t.tunnels.Add(-1)
 	} else {

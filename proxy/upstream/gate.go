@@ -15,6 +15,7 @@ type Pass struct{ entered bool }
 // already get their answer.
 type gate struct {
 	inside atomic.Int64 // requests whose answer's head has not come
+	begun  atomic.Int64 // those of them that are with a target
 	most   atomic.Int64 // inside since the adaptive limit looked
 	length atomic.Int64 // of the queue
 	shed   atomic.Uint64
@@ -59,7 +60,7 @@ func (p *Pool) Leave(pass Pass, o Outcome) {
 
 // tryEnter admits one request if there is room.
 func (p *Pool) tryEnter(s *Settings) bool {
-	if s.InFlight > 0 && full(s) {
+	if s.InFlight > 0 && p.full(s) {
 		return false
 	}
 	n := p.gate.inside.Add(1)
@@ -73,20 +74,19 @@ func (p *Pool) tryEnter(s *Settings) bool {
 	return true
 }
 
-// full says whether all targets have as many requests as they may. Where none
-// is in service at all that is not for the queue to mend.
-func full(s *Settings) bool {
+// full says whether the targets have as many requests as they may, with those
+// that are admitted but not with a target yet. Where none is in service at all
+// that is not for the queue to mend.
+func (p *Pool) full(s *Settings) bool {
+	var room int64
 	some := false
 	for _, t := range s.Targets {
-		if State(t.state.Load()) == Down || t.drained.Load() {
-			continue
+		if State(t.state.Load()) != Down && !t.drained.Load() {
+			room += max(int64(s.InFlight)-t.inFlight.Load(), 0)
+			some = true
 		}
-		if t.inFlight.Load() < int64(s.InFlight) {
-			return false
-		}
-		some = true
 	}
-	return some
+	return some && room <= max(p.gate.inside.Load()-p.gate.begun.Load(), 0)
 }
 
 // enqueue waits for admission.
