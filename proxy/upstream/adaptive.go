@@ -13,6 +13,7 @@ const (
 	limitWindow  = int64(250 * time.Millisecond)
 	limitSamples = 20  // that a window must have
 	tolerance    = 2.0 // times the usual latency, above which the limit sinks
+	suspicious   = 1.5 // times the usual latency, above which it may be congestion
 	smoothing    = 0.3 // of one window
 	probeFirst   = 8   // windows in a row under pressure, after which the usual latency is measured anew
 	probeLast    = 256 // the same, after it was found several times that load is what makes it
@@ -76,13 +77,14 @@ func (a *adaptive) window(latency, most float64) {
 	}
 }
 
-// learn follows what is usual under load: down soon, up hardly at all, or a
-// lasting congestion would become usual.
+// learn follows what is usual under load, but not up to what may be
+// congestion: a lasting one would become usual.
 func (a *adaptive) learn(latency float64) {
-	if latency < a.usual {
+	switch {
+	case latency < a.usual:
 		a.usual += (latency - a.usual) * 0.05
-	} else {
-		a.usual += (latency - a.usual) * 0.002
+	case latency < suspicious*a.usual:
+		a.usual += (latency - a.usual) * 0.02
 	}
 }
 
@@ -91,7 +93,7 @@ func (a *adaptive) move(latency float64) {
 	gradient := min(max(tolerance*a.usual/latency, 0.5), 1)
 	next := a.exact*gradient + math.Sqrt(a.exact)
 	a.exact = clamp(a.exact*(1-smoothing) + next*smoothing)
-	if latency < 1.5*a.usual {
+	if latency < suspicious*a.usual {
 		a.pressed = 0
 		return
 	}
@@ -102,9 +104,9 @@ func (a *adaptive) move(latency float64) {
 	}
 }
 
-// probe measures at half the load. Where latency is a matter of load, it sinks
-// and is the usual one; where it does not sink, the targets have become slower
-// by themselves, and to refuse requests would help nobody.
+// probe measures at half the load. Where latency does not sink with it, the
+// targets have become slower by themselves, and to refuse requests would help
+// nobody: that latency is the usual one from now on.
 func (a *adaptive) probe(latency float64) {
 	if a.probing--; a.probing > 0 {
 		return
@@ -115,7 +117,7 @@ func (a *adaptive) probe(latency float64) {
 		return
 	}
 	a.patience = min(2*a.patience, probeLast)
-	a.usual += (min(latency, 2*a.usual) - a.usual) * 0.5
+	a.usual = min(a.usual, latency)
 }
 
 func clamp(limit float64) float64 { return min(max(limit, limitLeast), limitMost) }

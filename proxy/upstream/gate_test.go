@@ -227,6 +227,9 @@ func TestOverloadIsShed(t *testing.T) {
 		if l.longest > 500*time.Millisecond {
 			t.Errorf("longest wait under overload: got %s", l.longest)
 		}
+		if limit := p.Status().Limit; limit > 150 {
+			t.Errorf("limit under overload of 40 workers: got %d", limit)
+		}
 		after := offer(t, p, b, 1500, 20*time.Second)
 		if after.shed > after.served/100 {
 			t.Errorf("shed after the overload: %d of %d", after.shed, after.served)
