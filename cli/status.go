@@ -200,8 +200,12 @@ func (o *fleet) remarks() []string {
 	}
 	for _, s := range o.Servers {
 		for _, name := range slices.Sorted(maps.Keys(s.Workers)) {
-			if why := s.Workers[name].HandOver; why != "" {
-				r = append(r, fmt.Sprintf("%s: %s; the former process serves on", s.Server, why))
+			w := s.Workers[name]
+			if w.HandOver != "" {
+				r = append(r, fmt.Sprintf("%s: %s; the former process serves on", s.Server, w.HandOver))
+			}
+			if n := len(w.Retiring); n > 0 {
+				r = append(r, fmt.Sprintf("%s %s: former processes that finish their open connections: %d", s.Server, name, n))
 			}
 		}
 	}
