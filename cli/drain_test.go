@@ -57,12 +57,16 @@ func TestDrainOutcome(t *testing.T) {
 		{"back", drainOutcome{Server: "s2", Changed: true, Done: true}, 0, "s2 gets requests\n"},
 		{"was not drained", drainOutcome{Server: "s2", Done: true}, 0, "s2 gets requests (it was not drained)\n"},
 		{
-			"late", drainOutcome{Server: "s2", Drained: true, Changed: true, Left: []string{"2 requests from s1", "1 request from s3"}}, 1,
+			"late",
+			drainOutcome{Server: "s2", Drained: true, Changed: true, Left: []string{"2 requests from s1", "1 request from s3"}},
+			1,
 			"trivet: s2 gets no new requests, but after 40s this is left: 2 requests from s1, 1 request from s3\n" +
 				"hint: `trivet drain s2` waits on; `trivet balancer status` shows all; `trivet undrain s2` takes it back\n",
 		},
 		{
-			"not followed", drainOutcome{Server: "s2", Left: []string{"the balancer of s1 has not followed yet"}}, 1,
+			"not followed",
+			drainOutcome{Server: "s2", Left: []string{"the balancer of s1 has not followed yet"}},
+			1,
 			"trivet: s2 is not drained any more, but after 40s: the balancer of s1 has not followed yet\nhint: `trivet status` shows which part is not healthy\n",
 		},
 	}
