@@ -14,6 +14,7 @@ const (
 	limitSamples = 20  // that a window must have
 	tolerance    = 2.0 // times the usual latency, above which the limit sinks
 	suspicious   = 1.5 // times the usual latency, above which it may be congestion
+	recovery     = 4   // times as much growth where there is no congestion in sight
 	smoothing    = 0.3 // of one window
 	probeFirst   = 8   // windows in a row under pressure, after which the usual latency is measured anew
 	probeLast    = 256 // the same, after it was found several times that load is what makes it
@@ -91,7 +92,11 @@ func (a *adaptive) learn(latency float64) {
 // move changes the limit by the gradient.
 func (a *adaptive) move(latency float64) {
 	gradient := min(max(tolerance*a.usual/latency, 0.5), 1)
-	next := a.exact*gradient + math.Sqrt(a.exact)
+	room := math.Sqrt(a.exact)
+	if latency < suspicious*a.usual {
+		room *= recovery
+	}
+	next := a.exact*gradient + room
 	a.exact = clamp(a.exact*(1-smoothing) + next*smoothing)
 	if latency < suspicious*a.usual {
 		a.pressed = 0

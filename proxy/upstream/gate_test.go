@@ -202,8 +202,8 @@ func TestNoiseIsNotShed(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			p := adaptivePool(1000, first)
 			b := newBackend(10000, noisy(30*time.Millisecond))
-			offer(t, p, b, 1000, 20*time.Second) // find the limit
-			l := offer(t, p, b, 1000, 60*time.Second)
+			offer(t, p, b, 1000, 10*time.Second) // find the limit
+			l := offer(t, p, b, 1000, 20*time.Second)
 			t.Logf("from %v: served %d, shed %d, limit %d", first, l.served, l.shed, p.Status().Limit)
 			if l.shed > l.served/1000 {
 				t.Errorf("from a limit of %v: shed %d of %d", first, l.shed, l.served)
@@ -217,11 +217,11 @@ func TestOverloadIsShed(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		p := adaptivePool(100, limitFirst)
 		b := newBackend(40, steady(20*time.Millisecond)) // 2000 a second
-		offer(t, p, b, 1000, 5*time.Second)
+		offer(t, p, b, 1000, 2*time.Second)
 		offer(t, p, b, 4000, 10*time.Second)
-		l := offer(t, p, b, 4000, 60*time.Second)
+		l := offer(t, p, b, 4000, 20*time.Second)
 		t.Logf("served %d, shed %d, longest %s, limit %d", l.served, l.shed, l.longest, p.Status().Limit)
-		if rate := float64(l.served) / 60; rate < 1800 {
+		if rate := float64(l.served) / 20; rate < 1800 {
 			t.Errorf("served under overload: got %.0f a second, want nearly 2000", rate)
 		}
 		if l.longest > 500*time.Millisecond {
@@ -230,7 +230,7 @@ func TestOverloadIsShed(t *testing.T) {
 		if limit := p.Status().Limit; limit > 150 {
 			t.Errorf("limit under overload of 40 workers: got %d", limit)
 		}
-		after := offer(t, p, b, 1500, 20*time.Second)
+		after := offer(t, p, b, 1500, 10*time.Second)
 		if after.shed > after.served/100 {
 			t.Errorf("shed after the overload: %d of %d", after.shed, after.served)
 		}
@@ -244,10 +244,10 @@ func TestSlowByThemselves(t *testing.T) {
 		p := adaptivePool(1000, limitLeast)
 		takes := 20 * time.Millisecond
 		b := newBackend(10000, func() time.Duration { return takes })
-		offer(t, p, b, 1000, 20*time.Second)
+		offer(t, p, b, 1000, 5*time.Second)
 		takes = 100 * time.Millisecond
-		first := offer(t, p, b, 1000, 60*time.Second)
-		l := offer(t, p, b, 1000, 30*time.Second)
+		first := offer(t, p, b, 1000, 20*time.Second)
+		l := offer(t, p, b, 1000, 10*time.Second)
 		t.Logf("shed %d, then %d of %d, limit %d", first.shed, l.shed, l.served, p.Status().Limit)
 		if l.shed > l.served/100 {
 			t.Errorf("shed: %d of %d", l.shed, l.served)
