@@ -49,14 +49,14 @@ func (a *adaptive) reset() {
 	a.limit.Store(limitFirst)
 }
 
-// sweep closes a window when its time has come. most is how many were inside.
+// sweep closes a window when its time has come.
 func (a *adaptive) sweep(now int64, g *gate) {
 	if now-a.at < limitWindow || a.times.n.Load() < limitSamples {
 		return
 	}
 	a.at = now
 	median, _ := a.times.median()
-	most := g.most.Swap(g.inside.Load())
+	most := g.most.Swap(g.busy())
 	a.window(float64(median), float64(most))
 	a.limit.Store(int64(a.exact))
 }

@@ -30,6 +30,7 @@ type Conn struct {
 	plain  bool
 	reused bool
 	came   bool // the answer's head
+	awaits bool // counted in gate.awaited
 	tunnel bool
 	used   int64 // last known use
 	began  int64 // of the wait for the head
@@ -82,6 +83,10 @@ func (c *Conn) Begin() {
 func (c *Conn) Await(now int64) {
 	c.began = now
 	c.used = now
+	if c.pool != nil && !c.awaits {
+		c.awaits = true
+		c.pool.gate.awaited.Add(1)
+	}
 	if p := c.phase.Load(); p >= 0 {
 		c.phase.CompareAndSwap(p, max(now, phaseBegun+1))
 	}
@@ -107,10 +112,14 @@ func (c *Conn) Came(now int64) error {
 
 // settled ends the time in which the request is with the target without a head.
 func (c *Conn) settled() {
-	if c.pool != nil {
-		c.pool.gate.begun.Add(-1)
-		c.pool = nil
+	if c.pool == nil {
+		return
 	}
+	if c.awaits {
+		c.pool.gate.awaited.Add(-1)
+	}
+	c.pool.gate.begun.Add(-1)
+	c.pool, c.awaits = nil, false
 }
 
 // takeBack interrupts the connection unless its phase is another by now.

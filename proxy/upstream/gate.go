@@ -14,11 +14,12 @@ type Pass struct{ entered bool }
 // first. When the queue is full the newest is refused: those that have waited
 // already get their answer.
 type gate struct {
-	inside atomic.Int64 // requests whose answer's head has not come
-	begun  atomic.Int64 // those of them that are with a target
-	most   atomic.Int64 // inside since the adaptive limit looked
-	length atomic.Int64 // of the queue
-	shed   atomic.Uint64
+	inside  atomic.Int64 // requests whose answer's head has not come
+	begun   atomic.Int64 // those of them that are with a target
+	awaited atomic.Int64 // those of them that are written
+	most    atomic.Int64 // busy since the adaptive limit looked
+	length  atomic.Int64 // of the queue
+	shed    atomic.Uint64
 
 	mu    sync.Mutex
 	queue []*queued
@@ -63,7 +64,8 @@ func (p *Pool) tryEnter(s *Settings) bool {
 	if s.InFlight > 0 && p.full(s) {
 		return false
 	}
-	n := p.gate.inside.Add(1)
+	p.gate.inside.Add(1)
+	n := p.gate.busy()
 	if s.Adaptive && n > p.adaptive.limit.Load() {
 		p.gate.inside.Add(-1)
 		return false
@@ -73,6 +75,11 @@ func (p *Pool) tryEnter(s *Settings) bool {
 	}
 	return true
 }
+
+// busy is what the adaptive limit bounds: the requests inside, but for those
+// whose body is still coming. A slow client is no sign of congestion, and must
+// not take the place of others.
+func (g *gate) busy() int64 { return g.inside.Load() - g.begun.Load() + g.awaited.Load() }
 
 // full says whether the targets have as many requests as they may, with those
 // that are admitted but not with a target yet. Where none is in service at all
@@ -147,7 +154,7 @@ func (p *Pool) queueLimit(s *Settings) lineLimit {
 	if s.Patience <= 0 {
 		l.length = 0
 	}
-	if limit := p.adaptive.limit.Load(); s.Adaptive && p.gate.inside.Load() >= limit {
+	if limit := p.adaptive.limit.Load(); s.Adaptive && p.gate.busy() >= limit {
 		l.err = ErrShed
 		l.length = min(l.length, int(limit))
 	}

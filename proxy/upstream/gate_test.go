@@ -102,6 +102,33 @@ func TestNoQueueWithoutPatience(t *testing.T) {
 	c.Done(OK, true)
 }
 
+// TestSlowUploadsAreNotShedFor has more requests than the limit allows, whose
+// bodies do not come.
+func TestSlowUploadsAreNotShedFor(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := adaptivePool(0, limitLeast)
+		var all []*Conn
+		for range 500 {
+			if _, err := p.Enter(t.Context); err != nil {
+				t.Fatalf("after %d: %v", len(all), err)
+			}
+			all = append(all, dialed(t, p.Choose(&Choice{})))
+		}
+		for i, c := range all {
+			if c.Await(Now()); i >= int(limitLeast) {
+				break
+			}
+		}
+		if _, err := p.Enter(t.Context); err != ErrShed {
+			t.Errorf("when so many wait for an answer: got %v, want %v", err, ErrShed)
+		}
+		for _, c := range all {
+			c.Done(Cancelled, false)
+			p.Leave(Pass{entered: true}, Cancelled)
+		}
+	})
+}
+
 func TestNoQueueForAPoolThatIsDown(t *testing.T) {
 	p := inertPool(Settings{InFlight: 1, Queue: 2, Patience: time.Second}, 1)
 	p.Targets()[0].SetState(Down, "")

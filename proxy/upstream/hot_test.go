@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/quick"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // cycle is what the pool does for one request in the steady state.
@@ -105,8 +107,9 @@ func TestBooksBalance(t *testing.T) {
 			t.Errorf("%s: got %d in flight, %d open, %d waiting, want none", g.Name(), n, open, len(g.waiting))
 		}
 	}
-	if inside, begun, queued := p.gate.inside.Load(), p.gate.begun.Load(), p.Status().Queued; inside != 0 || begun != 0 || queued != 0 {
-		t.Errorf("got %d inside, %d begun, %d queued, want none", inside, begun, queued)
+	got := []int64{p.gate.inside.Load(), p.gate.begun.Load(), p.gate.awaited.Load(), p.Status().Queued}
+	if diff := cmp.Diff([]int64{0, 0, 0, 0}, got); diff != "" {
+		t.Errorf("inside, begun, awaited, queued: %s", diff)
 	}
 }
 
