@@ -38,7 +38,7 @@ var edges = map[string][]string{
 	"monitor":         {"internal/atomicfile", "internal/metric", "internal/mtls", "internal/overview", "internal/part", "internal/process", "site"},
 	"web":             {"internal/metric", "internal/mtls", "internal/part", "oldproxy", "site"},
 
-	"proxy":          {"proxy/h2", "proxy/tunnel", "proxy/upstream", "proxy/wire"},
+	"proxy":          {"proxy/h2", "proxy/h3", "proxy/tunnel", "proxy/upstream", "proxy/wire"},
 	"proxy/h2":       {"proxy/wire"},
 	"proxy/h3":       {"proxy/wire"},
 	"proxy/upstream": {"proxy/wire"},
