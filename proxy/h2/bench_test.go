@@ -36,7 +36,7 @@ func dialPlain(b *testing.B, addr string) *plain {
 	p.frame(frameSettings, 0, 0, nil)
 	p.frame(frameWindow, 0, 0, []byte{0x7f, 0, 0, 0})
 	p.heads = newHeads()
-	p.request(p.heads.head(addr))
+	p.request(p.head(addr))
 	p.send(b)
 	p.await(b, 1)
 	return p
