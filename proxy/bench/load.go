@@ -49,12 +49,12 @@ func (k kept) paced(ctx context.Context, d time.Duration, rate float64) (p50, p9
 
 // sample is what one round finds of one peer.
 type sample struct {
-	Rate     float64 `json:"requests_per_second"`
-	CPU      float64 `json:"cpu_us"` // for each request
-	User     float64 `json:"user_us"`
-	P50, P99 float64 `json:"-"`      // ms, at share of the rate
-	RSS      float64 `json:"rss_mb"` // after the load
-	Memory   float64 `json:"kb_per_connection"`
+	Rate      float64 // requests a second
+	CPU, User float64 // µs for each request
+	P50, P99  float64 // ms, at share of the rate
+	RSS       float64 // MB, after the load
+	Memory    float64 // kB for each connection
+	Others    float64 // cores that others have used meanwhile
 }
 
 // share of its own highest rate at which a peer's times are taken.

@@ -70,9 +70,11 @@ type bench struct {
 	loop       *loop
 	dir        string // of settings and files, removed at the end
 	rounds     int
+	again      int           // times that a disturbed measurement is repeated
 	full, calm time.Duration // of one measurement: as fast as can be, and at a share of that
 	peers      []peer
 	profiles   string // folder; empty: none
+	port       int    // the first that is used
 	identity
 }
 
@@ -83,8 +85,10 @@ func compare(ctx context.Context, args []string) error {
 	only := flags.String("peer", "", "`peers` to run, comma between (default all): "+peerNames())
 	builds := flags.String("build", "", "`paths` of other builds of this program, comma between, whose engine is a peer too")
 	rounds := flags.Int("rounds", 3, "measurements of each peer in each scene, of which the median counts")
+	again := flags.Int("again", 2, "how often a measurement is made again that other processes disturbed")
 	full := flags.Duration("full", 1500*time.Millisecond, "length of a measurement at full load")
 	calm := flags.Duration("calm", 1200*time.Millisecond, "length of a measurement at 70 % of that load")
+	port := flags.Int("port", 19000, "first of the `ports` of this machine that are used")
 	profiles := flags.String("profile", "", "`folder` for a profile of trivet in each scene")
 	asJSON := flags.Bool("json", false, "print JSON instead of a table")
 	asMarkdown := flags.Bool("markdown", false, "print Markdown instead of a table")
@@ -95,7 +99,7 @@ func compare(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	b := &bench{rounds: *rounds, full: *full, calm: *calm, profiles: *profiles}
+	b := &bench{rounds: *rounds, again: *again, full: *full, calm: *calm, profiles: *profiles, port: *port}
 	if b.peers, err = choosePeers(*only); err != nil {
 		return err
 	}
@@ -149,11 +153,11 @@ func (b *bench) run(ctx context.Context, chosen []scene) (Report, error) {
 	return report, nil
 }
 
-// Ports of this machine: of the target, plain and by TLS, and of the first peer.
+// Ports, from the first one of the run on: of the target, plain and by TLS, and of the first peer.
 const (
-	targetPort    = 19000
-	targetPortTLS = 19001
-	firstPort     = 19010
+	targetPort = iota
+	targetPortTLS
+	peerPort
 )
 
 // prepare makes certificate, files and the target.
@@ -168,20 +172,20 @@ func (b *bench) prepare() error {
 	if b.loop, err = newLoop(); err != nil {
 		return err
 	}
-	if err := b.loop.listen(targetPort, nil); err != nil {
+	if err := b.loop.listen(b.port+targetPort, nil); err != nil {
 		return err
 	}
-	return b.loop.listen(targetPortTLS, b.server)
+	return b.loop.listen(b.port+targetPortTLS, b.server)
 }
 
 // settings of a peer, the i-th, for a scene.
 func (b *bench) settings(s scene, p peer, i int) settings {
 	out := settings{
-		shape: s.shape, Name: p.name, Dir: b.dir, Port: firstPort + i, Target: targetPort,
+		shape: s.shape, Name: p.name, Dir: b.dir, Port: b.port + peerPort + i, Target: b.port + targetPort,
 		Certificate: b.certificate, Key: b.key, Bundle: b.bundle,
 	}
 	if s.shape.TLSTarget {
-		out.Target = targetPortTLS
+		out.Target = b.port + targetPortTLS
 	}
 	if s.shape.Static {
 		out.Files = filesDir(b.dir)

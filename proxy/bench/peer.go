@@ -36,6 +36,7 @@ type peer struct {
 	config  string   // template of its settings, among peers; empty: it has flags
 	command func(s settings, config string) []string
 	noFiles bool // it serves no files
+	compare bool // trivet is compared with it
 }
 
 // settings fill a peer's template.
@@ -61,16 +62,16 @@ const (
 // peers in the order of the table.
 var peers = []peer{
 	{name: ours, command: own("", roleEngine)},
-	{name: "nginx", version: []string{"nginx", "-v"}, config: "nginx.conf", command: func(_ settings, config string) []string {
+	{name: "nginx", compare: true, version: []string{"nginx", "-v"}, config: "nginx.conf", command: func(_ settings, config string) []string {
 		return []string{"nginx", "-c", config}
 	}},
-	{name: "haproxy", version: []string{"haproxy", "-v"}, config: "haproxy.cfg", noFiles: true, command: func(_ settings, config string) []string {
+	{name: "haproxy", compare: true, version: []string{"haproxy", "-v"}, config: "haproxy.cfg", noFiles: true, command: func(_ settings, config string) []string {
 		return []string{"haproxy", "-db", "-f", config}
 	}},
-	{name: "caddy", version: []string{"caddy", "version"}, config: "Caddyfile", command: func(_ settings, config string) []string {
+	{name: "caddy", compare: true, version: []string{"caddy", "version"}, config: "Caddyfile", command: func(_ settings, config string) []string {
 		return []string{"caddy", "run", "--adapter", "caddyfile", "--config", config}
 	}},
-	{name: netHTTP, command: own("", roleNetHTTP)},
+	{name: netHTTP, compare: true, command: own("", roleNetHTTP)},
 }
 
 // own is the command of a peer that is this program, or another build of it at

@@ -39,7 +39,8 @@ type Outcome struct {
 	Peers []Peer `json:"peers"`
 	Goals []Goal `json:"goals,omitempty"`
 
-	scene scene
+	scene    scene
+	measured []string // names of the peers that trivet is compared with
 }
 
 // Peer is what one peer has reached: medians of its rounds.
@@ -52,8 +53,11 @@ type Peer struct {
 	P99    float64 `json:"p99_ms,omitempty"`
 	RSS    float64 `json:"rss_mb"`
 	Memory float64 `json:"kb_per_connection,omitempty"`
-	Ratio  float64 `json:"ratio"`  // of CPU, or of Memory, to the best peer's
+	Ratio  float64 `json:"ratio"`  // of CPU, or of Memory, to the best peer's: the median of all rounds, each with itself
+	Others float64 `json:"others"` // cores that others have used meanwhile, the most of all rounds
 	Spread float64 `json:"spread"` // of CPU between rounds: the largest less the smallest, by the median
+
+	rounds []sample
 }
 
 // Goal is one that trivet is held to in a scene.
@@ -64,30 +68,38 @@ type Goal struct {
 	Reached bool    `json:"reached"`
 }
 
+// median of what f says of each.
+func median(all []sample, f func(int, sample) float64) float64 {
+	values := make([]float64, len(all))
+	for i, s := range all {
+		values[i] = f(i, s)
+	}
+	slices.Sort(values)
+	return (values[(len(values)-1)/2] + values[len(values)/2]) / 2
+}
+
 // middle returns the medians of a peer's rounds.
 func middle(name string, all []sample) Peer {
 	of := func(f func(sample) float64) float64 {
-		values := make([]float64, len(all))
-		for i, s := range all {
-			values[i] = f(s)
-		}
-		slices.Sort(values)
-		return (values[(len(values)-1)/2] + values[len(values)/2]) / 2
+		return median(all, func(_ int, s sample) float64 { return f(s) })
 	}
-	cpu := func(s sample) float64 { return s.CPU }
-	least := slices.MinFunc(all, func(a, b sample) int { return int(math.Copysign(1, a.CPU-b.CPU)) })
-	most := slices.MaxFunc(all, func(a, b sample) int { return int(math.Copysign(1, a.CPU-b.CPU)) })
 	p := Peer{
-		Name: name, CPU: of(cpu),
+		Name: name, rounds: all,
 		Rate:   of(func(s sample) float64 { return s.Rate }),
+		CPU:    of(func(s sample) float64 { return s.CPU }),
 		User:   of(func(s sample) float64 { return s.User }),
 		P50:    of(func(s sample) float64 { return s.P50 }),
 		P99:    of(func(s sample) float64 { return s.P99 }),
 		RSS:    of(func(s sample) float64 { return s.RSS }),
 		Memory: of(func(s sample) float64 { return s.Memory }),
 	}
+	least, most := math.Inf(1), 0.0
+	for _, s := range all {
+		p.Others = max(p.Others, s.Others)
+		least, most = min(least, s.CPU), max(most, s.CPU)
+	}
 	if p.CPU > 0 {
-		p.Spread = (most.CPU - least.CPU) / p.CPU
+		p.Spread = (most - least) / p.CPU
 	}
 	return p
 }
@@ -95,31 +107,43 @@ func middle(name string, all []sample) Peer {
 // cost is what a scene compares.
 func (p Peer) cost() float64 { return max(p.CPU, p.Memory) }
 
+// by is p's cost as a share of other's. The machine is not as fast in one
+// second as in another, so each round is compared with itself.
+func (p Peer) by(other Peer) float64 {
+	if len(p.rounds) != len(other.rounds) || other.cost() <= 0 {
+		return 0
+	}
+	return median(p.rounds, func(i int, s sample) float64 { return s.cost() / other.rounds[i].cost() })
+}
+
+func (s sample) cost() float64 { return max(s.CPU, s.Memory) }
+
 // compare fills the ratios, and says which goals trivet has reached.
 func (o *Outcome) compare() {
-	best := math.Inf(1)
-	for _, p := range o.Peers {
-		if p.Name != ours {
-			best = min(best, p.cost())
+	var best *Peer
+	for i := range o.Peers {
+		if p := &o.Peers[i]; slices.Contains(o.measured, p.Name) && (best == nil || p.cost() < best.cost()) {
+			best = p
 		}
 	}
+	if best == nil {
+		return
+	}
 	for i := range o.Peers {
-		if !math.IsInf(best, 1) && best > 0 {
-			o.Peers[i].Ratio = o.Peers[i].cost() / best
-		}
+		o.Peers[i].Ratio = o.Peers[i].by(*best)
 	}
 	us, stock := o.peer(ours), o.peer(netHTTP)
 	if us == nil {
 		return
 	}
-	if o.scene.goal > 0 && us.Ratio > 0 {
+	if o.scene.goal > 0 {
 		o.hold("CPU by the best peer's", us.Ratio, o.scene.goal)
 	}
 	if o.scene.kilobytes > 0 {
 		o.hold("kB for each connection", us.Memory, o.scene.kilobytes)
 	}
-	if stock != nil && stock.cost() > 0 {
-		o.hold("by net/http's", us.cost()/stock.cost(), 0.5)
+	if stock != nil {
+		o.hold("by net/http's", us.by(*stock), 0.5)
 	}
 }
 
@@ -151,19 +175,19 @@ func (o *Outcome) columns() []string {
 	if o.scene.idle {
 		return []string{"kB/connection", "RSS MB", "by the best peer's"}
 	}
-	return []string{"requests/s", "CPU µs/request", "user", "system", "p50 ms", "p99 ms", "RSS MB", "by the best peer's"}
+	return []string{"requests/s", "CPU µs/request", "user", "system", "p50 ms", "p99 ms", "RSS MB", "others", "by the best peer's"}
 }
 
 func (o *Outcome) row(p Peer) []string {
-	last := []string{fmt.Sprintf("%.1f", p.RSS), fmt.Sprintf("%.2f", p.Ratio)}
+	rss, ratio := fmt.Sprintf("%.1f", p.RSS), fmt.Sprintf("%.2f", p.Ratio)
 	if o.scene.idle {
-		return append([]string{fmt.Sprintf("%.2f", p.Memory)}, last...)
+		return []string{fmt.Sprintf("%.2f", p.Memory), rss, ratio}
 	}
 	first := []string{
 		fmt.Sprintf("%.0f", p.Rate), fmt.Sprintf("%.1f", p.CPU), fmt.Sprintf("%.1f", p.User), fmt.Sprintf("%.1f", p.CPU-p.User),
 		fmt.Sprintf("%.2f", p.P50), fmt.Sprintf("%.2f", p.P99),
 	}
-	return append(first, last...)
+	return append(first, rss, fmt.Sprintf("%.0f %%", p.Others*100), ratio)
 }
 
 // verdict is one line of goals.

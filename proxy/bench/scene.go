@@ -129,15 +129,18 @@ func (b *bench) play(ctx context.Context, s scene) (Outcome, error) {
 		for i := range all { // each is first in turn
 			r := all[(i+n)%len(all)]
 			begun := time.Now()
-			one, err := b.measure(ctx, s, r)
+			one, err := b.undisturbed(ctx, s, r)
 			if err != nil {
 				return out, fmt.Errorf("%s: %s: %w%s", s.name, r.peer.name, err, r.said())
 			}
-			say("%s, round %d: %-9s %9.0f/s %8.2f µs  %.1f s", s.name, n+1, r.peer.name, one.Rate, one.CPU, time.Since(begun).Seconds())
+			say("%s, round %d: %-9s %9.0f/s %8.2f µs, others %3.0f %%, %.1f s", s.name, n+1, r.peer.name, one.Rate, one.CPU, one.Others*100, time.Since(begun).Seconds())
 			samples[r.peer.name] = append(samples[r.peer.name], one)
 		}
 	}
 	for _, r := range all {
+		if r.peer.compare {
+			out.measured = append(out.measured, r.peer.name)
+		}
 		out.Peers = append(out.Peers, middle(r.peer.name, samples[r.peer.name]))
 	}
 	out.compare()
