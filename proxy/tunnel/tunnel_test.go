@@ -260,6 +260,9 @@ func TestSpliceDeadlineWhileWaiting(t *testing.T) {
 }
 
 func TestMovingAllocatesNothing(t *testing.T) {
+	if racing {
+		t.Skip("needs pools as they are: the race detector has them forget")
+	}
 	for _, n := range []int{100, 200 << 10} {
 		client, src := pair(t, "tcp")
 		dst, server := pair(t, "tcp")
