@@ -1,0 +1,189 @@
+package balancer
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"trivet/proxy/hello"
+	"trivet/proxy/proxyproto"
+	"trivet/proxy/tunnel"
+	"trivet/proxy/upstream"
+	"trivet/site"
+)
+
+// Bounds on connections that are passed through.
+const (
+	helloTimeout = 5 * time.Second
+	passIdle     = 10 * time.Minute // without a byte either way
+	passTries    = 3
+)
+
+// unrecognizedName is the alert by which a name is refused (RFC 6066, 3):
+// fatal, 112, in a record of TLS 1.2's form, which all versions read.
+var unrecognizedName = []byte{21, 3, 3, 0, 2, 2, 112}
+
+// tlsSwitch takes each connection to port 443 to where its TLS ends: here, or
+// with passthrough at a web server. The site may change its mind at any time;
+// that goes for the next connection.
+type tlsSwitch struct {
+	balancer *Balancer
+	inner    net.Listener
+	here     *handed
+}
+
+func newSwitch(b *Balancer, l net.Listener) *tlsSwitch {
+	return &tlsSwitch{b, l, &handed{address: l.Addr(), conns: make(chan net.Conn), done: make(chan struct{})}}
+}
+
+// run accepts until ctx ends, and returns when all that was passed through has
+// ended, or the time for draining is over.
+func (s *tlsSwitch) run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { _ = s.inner.Close() })
+	defer stop()
+	passing, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	var wg sync.WaitGroup
+	err := s.accept(ctx, passing, &wg)
+	close(s.here.done)
+	grace := time.AfterFunc(drainGrace+s.balancer.now.Load().site.Balancer.Drain.Std(), cut)
+	defer grace.Stop()
+	wg.Wait()
+	return err
+}
+
+func (s *tlsSwitch) accept(ctx, passing context.Context, wg *sync.WaitGroup) error {
+	for {
+		c, err := s.inner.Accept()
+		switch v := s.balancer.now.Load(); {
+		case err != nil && (ctx.Err() != nil || errors.Is(err, net.ErrClosed)):
+			return nil
+		case err != nil && temporary(err):
+			select { // no descriptor is free, or the like: it passes
+			case <-time.After(50 * time.Millisecond):
+			case <-ctx.Done():
+			}
+		case err != nil:
+			return err
+		case v.site.Balancer.TLS != site.TLSPassthrough:
+			s.here.take(c)
+		case s.balancer.raw.InFlight() >= int64(v.site.Balancer.Limits.Connections):
+			s.balancer.meters.refused.Inc()
+			_ = c.Close()
+		default:
+			wg.Go(func() { s.balancer.pass(passing, c) })
+		}
+	}
+}
+
+func temporary(err error) bool {
+	var e net.Error
+	return errors.As(err, &e) && e.Temporary() //nolint:staticcheck // what the poller calls a lack of descriptors or memory
+}
+
+// pass reads the name that a visitor asks for and joins the connection with a
+// web server's, which opens the TLS.
+func (b *Balancer) pass(ctx context.Context, c net.Conn) {
+	defer func() { _ = c.Close() }()
+	_ = c.SetReadDeadline(time.Now().Add(helloTimeout))
+	h, begin, err := hello.Read(c)
+	if err != nil {
+		b.meters.failed.Inc()
+		return
+	}
+	if v := b.now.Load(); h.ServerName != "" && !v.rules.Serves(strings.TrimSuffix(strings.ToLower(h.ServerName), ".")) {
+		_ = c.SetWriteDeadline(time.Now().Add(helloTimeout))
+		_, _ = c.Write(unrecognizedName)
+		return
+	}
+	_ = c.SetReadDeadline(time.Time{})
+	up := b.passTo(ctx, append(proxyproto.Append(nil, header(c, h)), begin...))
+	if up == nil {
+		return
+	}
+	b.meters.passed.WithLabelValues(up.Target().Name()).Inc()
+	_, _, _ = tunnel.Run(ctx, c, up.Conn, passIdle)
+	up.Done(upstream.OK, false)
+}
+
+// header says where c comes from and goes to.
+func header(c net.Conn, h *hello.Hello) proxyproto.Header {
+	return proxyproto.Header{
+		Source: addrPort(c.RemoteAddr()), Destination: addrPort(c.LocalAddr()), Authority: h.ServerName,
+	}
+}
+
+func addrPort(a net.Addr) netip.AddrPort {
+	if t, ok := a.(*net.TCPAddr); ok {
+		p := t.AddrPort()
+		return netip.AddrPortFrom(p.Addr().Unmap(), p.Port())
+	}
+	return netip.AddrPort{}
+}
+
+// passTo connects to a web server and sends it what there is; nil: none takes it.
+// Nothing of a visitor's has been answered, so any other may be tried.
+func (b *Balancer) passTo(ctx context.Context, begin []byte) *upstream.Conn {
+	ctx, cancel := context.WithTimeout(ctx, helloTimeout)
+	defer cancel()
+	var choice upstream.Choice
+	for range passTries {
+		t := b.raw.Choose(&choice)
+		if t == nil {
+			if b.raw.Wait(ctx, time.Now().Add(b.raw.Settings().Patience)) != nil {
+				return nil
+			}
+			choice = upstream.Choice{}
+			continue
+		}
+		choice.Add(t)
+		up, err := t.Dial(ctx)
+		if err != nil {
+			continue
+		}
+		up.Begin()
+		_ = up.SetWriteDeadline(time.Now().Add(time.Second))
+		if _, err := up.Write(begin); err != nil {
+			up.Done(upstream.Broken, false)
+			continue
+		}
+		_ = up.SetWriteDeadline(time.Time{})
+		return up
+	}
+	return nil
+}
+
+// handed is a listener of what the switch hands it.
+type handed struct {
+	address net.Addr
+	conns   chan net.Conn
+	done    chan struct{} // closed when no more come
+}
+
+func (h *handed) take(c net.Conn) {
+	select {
+	case h.conns <- c:
+	case <-h.done:
+		_ = c.Close()
+	}
+}
+
+// Accept returns the next connection, net.ErrClosed when no more come.
+func (h *handed) Accept() (net.Conn, error) {
+	select {
+	case c := <-h.conns:
+		return c, nil
+	case <-h.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close does nothing: the switch ends with its context.
+func (h *handed) Close() error { return nil }
+
+// Addr is the listener's.
+func (h *handed) Addr() net.Addr { return h.address }
