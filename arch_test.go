@@ -38,7 +38,8 @@ var edges = map[string][]string{
 	"monitor":         {"internal/atomicfile", "internal/metric", "internal/mtls", "internal/overview", "internal/part", "internal/process", "site"},
 	"web":             {"internal/metric", "internal/mtls", "internal/part", "oldproxy", "site"},
 
-	"proxy": {"proxy/wire"},
+	"proxy":          {"proxy/wire"},
+	"proxy/upstream": {"proxy/wire"},
 
 	"internal/floating": {"internal/link"},
 	"internal/mtls":     {"internal/part"},

@@ -88,6 +88,7 @@ type view struct {
 	other  bool          // the cluster names another server as the holder
 	held   bool          // the address is on this server's link
 	sick   bool          // this server's balancer does not run
+	spent  bool          // this server is drained, and another can hold the address
 	cable  bool          // the interface's cable has a signal
 	lost   time.Duration // how long there has been no quorum
 }
@@ -100,6 +101,7 @@ const (
 	probe   action = "probe"   // ask on the wire whether anybody has it
 	drop    action = "drop"    // take it off this server
 	giveUp  action = "give up" // take it off, and let another be named
+	resign  action = "resign"  // let another be named, and keep it until one is
 	acquire action = "acquire" // ask the cluster for it
 )
 
@@ -115,6 +117,8 @@ func decide(v view) action {
 		return drop
 	case v.sick:
 		return giveUp
+	case v.spent:
+		return resign
 	}
 	return acquire
 }
@@ -133,6 +137,8 @@ func (a *address) step(ctx context.Context, s part.State) error {
 		}
 	case giveUp:
 		return a.giveUp(ctx, s)
+	case resign:
+		return a.resign(ctx, s)
 	case acquire:
 		return a.acquire(ctx, v.held)
 	}
@@ -146,6 +152,7 @@ func (a *address) look(s part.State) (view, error) {
 		return view{}, err
 	}
 	v := view{quorum: a.cluster.Quorum(), held: held, sick: a.sick(), cable: cable, other: s.AddressHolder != "" && s.AddressHolder != a.server}
+	v.spent = s.Self().Drained && another(s.Members, a.server)
 	switch {
 	case v.quorum:
 		a.lost, a.silent = time.Time{}, 0
@@ -205,6 +212,16 @@ func (a *address) giveUp(ctx context.Context, s part.State) error {
 		}
 	}
 	return a.current.Release(ctx)
+}
+
+// resign lets another server be named while this one still has the address: it
+// is dropped when another has it, so that visitors always meet one that answers.
+func (a *address) resign(ctx context.Context, s part.State) error {
+	if s.AddressHolder != a.server {
+		return nil
+	}
+	a.log.Info("resigning floating address: this server is drained")
+	return a.cluster.Delete(ctx, keyAddress)
 }
 
 // probe takes the address if nobody on the wire has it: its holder died with the quorum.

@@ -22,10 +22,13 @@ const (
 	keyDeclared   = statePrefix + "declared"
 	keyAddress    = statePrefix + "address"
 	keyDatabase   = statePrefix + "database"
+	keyDrained    = statePrefix + "drained"
+	keyTickets    = statePrefix + "tickets"
 	prefixLive    = statePrefix + "live/"
 	prefixSecret  = statePrefix + "secret/"
 	prefixHistory = "history/"
 	prefixToken   = "token/"
+	keyRotator    = "role/tickets" // held by the server that makes new ticket keys
 )
 
 // Declared is a site file that was applied, with what belongs to it.
@@ -49,6 +52,8 @@ type agreed struct {
 	Declared Declared          `json:"declared"`
 	Role     part.DatabaseRole `json:"role"`
 	Secrets  map[string]string `json:"secrets"`
+	Drained  []string          `json:"drained,omitempty"` // servers that get no new requests
+	Tickets  []ticketKey       `json:"tickets,omitempty"` // newest first
 	Holder   string            `json:"-"`
 	Live     map[string]live   `json:"-"`
 }
@@ -56,7 +61,8 @@ type agreed struct {
 // parse reads the watched content. What is not there stays as it is in last:
 // an empty cluster does not erase the last good state.
 func parse(last agreed, content map[string]cluster.Value) (agreed, error) {
-	a := agreed{Declared: last.Declared, Role: last.Role, Secrets: maps.Clone(last.Secrets), Live: map[string]live{}}
+	a := last
+	a.Secrets, a.Holder, a.Live = maps.Clone(last.Secrets), "", map[string]live{}
 	if a.Secrets == nil {
 		a.Secrets = map[string]string{}
 	}
@@ -83,11 +89,11 @@ func (a *agreed) put(key string, data []byte) error {
 	case key == keyAddress:
 		a.Holder = string(data)
 	case key == keyDatabase:
-		var r part.DatabaseRole
-		if err := json.Unmarshal(data, &r); err != nil {
-			return err
-		}
-		a.Role = r
+		return decode(data, &a.Role)
+	case key == keyDrained:
+		return decode(data, &a.Drained)
+	case key == keyTickets:
+		return decode(data, &a.Tickets)
 	case strings.HasPrefix(key, prefixLive):
 		var l live
 		if err := json.Unmarshal(data, &l); err != nil {
@@ -97,6 +103,16 @@ func (a *agreed) put(key string, data []byte) error {
 	case strings.HasPrefix(key, prefixSecret):
 		a.Secrets[strings.TrimPrefix(key, prefixSecret)] = string(data)
 	}
+	return nil
+}
+
+// decode sets v, unless data is not what v can hold.
+func decode[T any](data []byte, v *T) error {
+	var read T
+	if err := json.Unmarshal(data, &read); err != nil {
+		return err
+	}
+	*v = read
 	return nil
 }
 

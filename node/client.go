@@ -76,6 +76,17 @@ func (c *Client) Apply(ctx context.Context, d Declared) (Declared, error) {
 	return out, c.send(ctx, "/v1/apply", declareLimit, d, &out)
 }
 
+// Drain agrees that server gets no new requests, or with drained false that it
+// gets them again. Any node can be asked for any server.
+func (c *Client) Drain(ctx context.Context, server string, drained bool) (Drains, error) {
+	method := http.MethodDelete
+	if drained {
+		method = http.MethodPut
+	}
+	var d Drains
+	return d, c.call(ctx, method, "/v1/drained/"+url.PathEscape(server), declareLimit, nil, &d)
+}
+
 // Release hands the server the tar of a release.
 func (c *Client) Release(ctx context.Context, hash string, tar io.Reader) error {
 	return c.call(ctx, http.MethodPut, "/v1/release/"+hash, uploadLimit, tar, &struct{}{})

@@ -33,6 +33,7 @@ type Status struct {
 	Quorum        bool          `json:"quorum"`
 	AddressHolder string        `json:"address_holder"`
 	Writer        string        `json:"writer"`
+	Maintenance   bool          `json:"maintenance,omitempty"` // every visitor gets the maintenance page
 	Parts         []PartStatus  `json:"parts"`
 	Members       []part.Member `json:"members"`
 }
@@ -88,6 +89,8 @@ func (n *Node) routes() http.Handler {
 	mux.HandleFunc("POST /v1/signin", answer(func(r *http.Request) (any, error) { return n.signIn(r.Context()) }))
 	mux.HandleFunc("POST /v1/plan", answer(n.handlePlan))
 	mux.HandleFunc("POST /v1/apply", answer(n.handleApply))
+	mux.HandleFunc("PUT /v1/drained/{server}", answer(n.handleDrain(true)))
+	mux.HandleFunc("DELETE /v1/drained/{server}", answer(n.handleDrain(false)))
 	mux.HandleFunc("PUT /v1/release/{hash}", answer(n.handleRelease))
 	mux.HandleFunc("GET /v1/inspect/{part}", answer(n.handleInspect))
 	mux.HandleFunc("GET /v1/logs", n.handleLogs)
@@ -125,6 +128,7 @@ func (n *Node) Status() Status {
 	st := Status{
 		Server: s.Server, Version: n.cfg.Version, Revision: s.Revision, Quorum: s.Quorum,
 		AddressHolder: s.AddressHolder, Writer: s.Database.Writer, Members: s.Members,
+		Maintenance: s.Site != nil && s.Site.Balancer.Maintenance.On,
 	}
 	for _, name := range part.Names {
 		problem, since := n.health(name)

@@ -7,13 +7,27 @@ import (
 	"slices"
 )
 
-// different says in lines which values below key differ, as in
-// "balancer.retries: 2 → 1", by the keys of the site file.
+// difference is one value that is not what it was, by its key in the site file.
+type difference struct{ key, was, now string }
+
+// String is as in "balancer.retries: 2 → 1".
+func (d difference) String() string { return d.key + ": " + d.was + " → " + d.now }
+
+// different says in lines which values below key differ.
 func different(key string, was, now any) []string {
+	var lines []string
+	for _, d := range differences(key, was, now) {
+		lines = append(lines, d.String())
+	}
+	return lines
+}
+
+// differences lists the values below key that differ.
+func differences(key string, was, now any) []difference {
 	before, errBefore := tree(was)
 	after, errAfter := tree(now)
 	if errBefore != nil || errAfter != nil {
-		return []string{key + ": changed"}
+		return []difference{{key, "something", "something else"}} // no value of the site file does this
 	}
 	return walk(key, before, after)
 }
@@ -28,7 +42,7 @@ func tree(v any) (any, error) {
 	return t, json.Unmarshal(data, &t)
 }
 
-func walk(key string, was, now any) []string {
+func walk(key string, was, now any) []difference {
 	before, ok := was.(map[string]any)
 	after, both := now.(map[string]any)
 	if !ok || !both {
@@ -36,7 +50,7 @@ func walk(key string, was, now any) []string {
 		if x == y {
 			return nil
 		}
-		return []string{fmt.Sprintf("%s: %s → %s", key, x, y)}
+		return []difference{{key, x, y}}
 	}
 	keys := map[string]bool{}
 	for _, m := range []map[string]any{before, after} {
@@ -44,11 +58,11 @@ func walk(key string, was, now any) []string {
 			keys[k] = true
 		}
 	}
-	var lines []string
+	var list []difference
 	for _, k := range slices.Sorted(maps.Keys(keys)) {
-		lines = append(lines, walk(key+"."+k, before[k], after[k])...)
+		list = append(list, walk(key+"."+k, before[k], after[k])...)
 	}
-	return lines
+	return list
 }
 
 // word writes a value in one line.

@@ -150,6 +150,7 @@ func (n *Node) start(ctx context.Context, fail context.CancelCauseFunc, wg *sync
 	wg.Go(func() { n.recompose(ctx) })
 	wg.Go(func() { n.cluster.Watch(ctx, statePrefix, n.watched) })
 	wg.Go(func() { n.found(ctx) })
+	wg.Go(func() { n.rotateTickets(ctx) })
 	a := &address{server: n.name, cluster: n.cluster, log: n.log.With("part", part.Balancer), serving: n.workers[part.Balancer].Serving}
 	wg.Go(func() { a.run(ctx, n.toHolder) })
 }
@@ -402,10 +403,17 @@ func (n *Node) found(ctx context.Context) {
 }
 
 func (n *Node) foundOnce(ctx context.Context) error {
-	for _, name := range []string{part.SecretConsoleKey, part.SecretAppDatabase} {
+	for _, name := range []string{part.SecretConsoleKey, part.SecretAppDatabase, part.SecretSticky} {
 		if err := n.once(ctx, prefixSecret+name, []byte(rand.Text())); err != nil {
 			return err
 		}
+	}
+	tickets, err := json.Marshal(renew(nil, time.Now(), freshTicket()))
+	if err != nil {
+		return err
+	}
+	if err := n.once(ctx, keyTickets, tickets); err != nil {
+		return err
 	}
 	d := n.declared()
 	data, err := json.Marshal(d)

@@ -53,10 +53,7 @@ func plan(server string, a agreed, d Declared) ([]Change, error) {
 			add(name, "%s, without a restart", l)
 		}
 	}
-	section(part.Balancer, was.Balancer, now.Balancer)
-	if was.Domain != now.Domain {
-		add(part.Balancer, "domain: %s → %s: visitors of another name are redirected to it", was.Domain, now.Domain)
-	}
+	planBalancer(add, was, now)
 	if was.Domain != now.Domain || !slices.Equal(was.Aliases, now.Aliases) {
 		add(part.Certificate, "issue a certificate for %s", strings.Join(append([]string{now.Domain}, now.Aliases...), ", "))
 	}

@@ -2,8 +2,10 @@ package node
 
 import (
 	"path/filepath"
+	"slices"
 
 	"trivet/internal/part"
+	"trivet/site"
 )
 
 // local is what this node knows by itself.
@@ -31,6 +33,9 @@ func compose(l local, a agreed) part.State {
 	for k, v := range a.Secrets {
 		s.Secrets[k] = v
 	}
+	if len(a.Tickets) > 0 {
+		s.Secrets[part.SecretTicketKeys] = ticketSecret(a.Tickets)
+	}
 	if l.release != "" {
 		s.Release = part.Release{Hash: l.release, Dir: filepath.Join(part.ReleaseDir, l.release)}
 	}
@@ -42,7 +47,7 @@ func compose(l local, a agreed) part.State {
 		if srv.Name == l.server {
 			said, alive = l.live, true
 		}
-		m := part.Member{Name: srv.Name, Address: srv.Address, Alive: alive}
+		m := part.Member{Name: srv.Name, Address: srv.Address, Alive: alive, Drained: slices.Contains(a.Drained, srv.Name)}
 		m.Database, m.Revision, m.Problems = said.Database, said.Revision, said.Problems
 		s.Members = append(s.Members, m)
 	}
@@ -72,11 +77,18 @@ func cut(name string, s part.State, k keys) part.State {
 	case part.Firewall, part.Certificate:
 		s = withoutRoles(s)
 	case part.Balancer:
+		members := s.Members
 		s = withoutRoles(s)
+		s.Members = withDrained(s.Members, members)
 		s.Certificates = k.Site()
+		s.Secrets = pick(secrets, part.SecretTicketKeys, part.SecretSticky)
 	case part.Web:
 		s = withoutRoles(s)
 		s.Instances = instances
+		if s.Site.Balancer.TLS == site.TLSPassthrough {
+			s.Certificates = k.Site()
+			s.Secrets = pick(secrets, part.SecretTicketKeys)
+		}
 	case part.App:
 		s = withoutRoles(s)
 		s.Secrets = pick(secrets, part.SecretEnvironment, part.SecretAppDatabase)

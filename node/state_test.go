@@ -51,6 +51,8 @@ func full(t *testing.T) map[string]cluster.Value {
 		}),
 		prefixSecret + part.SecretConsoleKey:  {Data: []byte("console-secret")},
 		prefixSecret + part.SecretAppDatabase: {Data: []byte("database-secret")},
+		prefixSecret + part.SecretSticky:      {Data: []byte("sticky-secret")},
+		keyTickets:                            encoded(t, []ticketKey{{Key: []byte("ticket-secret")}}),
 	}
 }
 
@@ -68,7 +70,8 @@ func TestParse(t *testing.T) {
 	want := agreed{
 		Declared: Declared{Revision: 7, Site: foobar(), Release: strings.Repeat("a", 64), Environment: "TOKEN=environment-secret"},
 		Role:     part.DatabaseRole{Writer: "s1", Epoch: 3, Bootstrap: "s1", UUID: "u"},
-		Secrets:  map[string]string{part.SecretConsoleKey: "console-secret", part.SecretAppDatabase: "database-secret"},
+		Secrets:  map[string]string{part.SecretConsoleKey: "console-secret", part.SecretAppDatabase: "database-secret", part.SecretSticky: "sticky-secret"},
+		Tickets:  []ticketKey{{Key: []byte("ticket-secret")}},
 		Holder:   "s2",
 		Live: map[string]live{"s1": {
 			Database: part.DatabaseMember{State: part.DatabaseSynced, UUID: "u"}, Revision: 7,
@@ -101,7 +104,7 @@ func TestParseKeepsTheLastGood(t *testing.T) {
 				t.Errorf("err = %v, want one: %v", err, tt.refused)
 			}
 			// Who is alive and who holds the address is only true now.
-			want := agreed{Declared: last.Declared, Role: last.Role, Secrets: last.Secrets, Live: map[string]live{}}
+			want := agreed{Declared: last.Declared, Role: last.Role, Secrets: last.Secrets, Tickets: last.Tickets, Live: map[string]live{}}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("parse (-want +got):\n%s", diff)
 			}
@@ -159,6 +162,9 @@ func TestLoadRefuses(t *testing.T) {
 	}
 }
 
+// ticketSecretText is what parts get of the key in full.
+const ticketSecretText = "dGlja2V0LXNlY3JldA=="
+
 // composed is the whole State of server s2.
 func composed(t *testing.T) part.State {
 	t.Helper()
@@ -187,6 +193,7 @@ func TestCompose(t *testing.T) {
 		Instances: []part.Instance{{Name: "1-1", Network: "unix", Address: "/run/x"}},
 		Secrets: map[string]string{
 			part.SecretEnvironment: "TOKEN=environment-secret", part.SecretConsoleKey: "console-secret", part.SecretAppDatabase: "database-secret",
+			part.SecretSticky: "sticky-secret", part.SecretTicketKeys: ticketSecretText,
 		},
 	}
 	if diff := cmp.Diff(want, composed(t)); diff != "" {
@@ -226,6 +233,8 @@ func TestCutSecrets(t *testing.T) {
 		"database-secret":    {part.App, part.Database},
 		"console-secret":     {part.Monitor},
 		"site-key":           {part.Balancer},
+		"sticky-secret":      {part.Balancer},
+		ticketSecretText:     {part.Balancer},
 		"console-cert-key":   {part.Monitor},
 	}
 	for _, name := range who {
@@ -256,6 +265,17 @@ func TestCutSecrets(t *testing.T) {
 		if got := strings.Contains(text, "identity-key-"+name); got == inNode {
 			t.Errorf("%s has an identity of its own = %v, want %v", name, got, !inNode)
 		}
+	}
+}
+
+// With passthrough it is web that opens the visitors' encryption.
+func TestCutPassthrough(t *testing.T) {
+	whole := composed(t)
+	whole.Site.Balancer.TLS = site.TLSPassthrough
+	s := cut(part.Web, whole, issued{})
+	want := map[string]string{part.SecretTicketKeys: ticketSecretText}
+	if diff := cmp.Diff(want, s.Secrets); diff != "" || len(s.Certificates) != 1 {
+		t.Errorf("web has %d certificates, secrets (-want +got):\n%s", len(s.Certificates), diff)
 	}
 }
 
@@ -344,6 +364,28 @@ func TestPlan(t *testing.T) {
 	}{
 		{"nothing", func(*Declared) {}, nil},
 		{"balancer", func(d *Declared) { d.Site.Balancer.Retries++ }, []string{"balancer: balancer.retries: 2 → 3, without a restart"}},
+		{"policy", func(d *Declared) { d.Site.Balancer.Policy = site.PolicyHash }, []string{
+			"balancer: balancer.policy: ewma → hash: the same key goes to the same server; most visitors change servers once",
+		}},
+		{"hash, unused", func(d *Declared) { d.Site.Balancer.Hash = site.HashPath }, []string{
+			"balancer: balancer.hash: client → path: nothing changes while policy is ewma",
+		}},
+		{"maintenance", func(d *Declared) { d.Site.Balancer.Maintenance = site.Maintenance{On: true, Text: "Until noon."} }, []string{
+			"balancer: balancer.maintenance.on: false → true: EVERY VISITOR GETS THE MAINTENANCE PAGE and 503, until it is off again",
+			"balancer: balancer.maintenance.text: none → Until noon.: visitors read it at once",
+		}},
+		{"passthrough", func(d *Declared) { d.Site.Balancer.TLS, d.Site.Balancer.HTTP3 = site.TLSPassthrough, false }, []string{
+			"balancer: balancer.http3: true → false: HTTP/3 is not offered any more",
+			"balancer: balancer.tls: reencrypt → passthrough: the web servers open the visitors' encryption, and balancers choose by connection, not by request; open connections finish as they are",
+		}},
+		{"sticky", func(d *Declared) { d.Site.Balancer.Sticky = "stay" }, []string{
+			"balancer: balancer.sticky: none → stay: a signed cookie keeps each visitor with a server",
+		}},
+		{"weight", func(d *Declared) { d.Site.Servers[0].Weight = 50 }, []string{"balancer: weight of s1: 100 → 50: it gets 20 % of the requests"}},
+		{"body", func(d *Declared) { d.Site.Balancer.Limits.Body = 1 << 20 }, []string{
+			"balancer: balancer.limits.body: 0 → 1048576: a larger request than 1048576 bytes is answered 413",
+		}},
+		{"drain", func(d *Declared) { d.Site.Balancer.Drain *= 2 }, []string{"balancer: balancer.drain: 30s → 1m, without a restart"}},
 		{"domain", func(d *Declared) { d.Site.Aliases = []string{"foobar.com"} }, []string{"certificate: issue a certificate for www.foobar.com, foobar.com"}},
 		{"lifetime", func(d *Declared) { d.Site.Certificate.Lifetime *= 2 }, []string{"certificate: certificate.lifetime: 24h → 48h: issue all identities anew, without a restart"}},
 		{"release", func(d *Declared) { d.Release = strings.Repeat("c", 64) }, []string{
@@ -423,6 +465,11 @@ func TestDecide(t *testing.T) {
 		{"nobody is named", view{quorum: true}, acquire},
 		{"this server is named", view{quorum: true, held: true}, acquire},
 		{"another is named", view{quorum: true, other: true}, drop},
+		{"holder is drained", view{quorum: true, held: true, spent: true}, resign},
+		{"drained, nobody is named", view{quorum: true, spent: true}, resign},
+		{"drained, another is named", view{quorum: true, held: true, other: true, spent: true}, drop},
+		{"drained and sick", view{quorum: true, held: true, sick: true, spent: true}, giveUp},
+		{"drained holder lost the quorum", view{cable: true, held: true, spent: true, lost: long}, stay},
 		{"another is named, and this one still has it", view{quorum: true, other: true, held: true}, drop},
 		{"holder cannot serve", view{quorum: true, held: true, sick: true}, giveUp},
 		{"neither can the other", view{quorum: true, other: true, sick: true}, drop},

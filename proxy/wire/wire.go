@@ -20,8 +20,8 @@ type Field struct {
 // Kind is what the engine has to know of a field, found once, when it is read.
 type Kind uint8
 
-// The kinds. Those up to lastHop end at this hop (RFC 9110, 7.6.1): they are
-// never forwarded as they came.
+// The kinds. Those from Hop to HTTP2Settings end at this hop (RFC 9110, 7.6.1),
+// see HopByHop; those up to Expect are never forwarded as they came, see Framing.
 const (
 	Other      Kind = iota
 	Hop             // named by the message's Connection field
@@ -77,6 +77,13 @@ const (
 	Vary
 )
 
+// HopByHop says that the field ends at this hop (RFC 9110, 7.6.1).
+func (k Kind) HopByHop() bool { return k-Hop <= HTTP2Settings-Hop }
+
+// Framing says that the field is never copied from one message to another:
+// whoever writes a message writes these fields itself, if at all.
+func (k Kind) Framing() bool { return k-Hop <= Expect-Hop }
+
 // Request is a request's head.
 type Request struct {
 	Method []byte
@@ -106,6 +113,8 @@ type Request struct {
 	Expect bool
 	// Trailers says that TE has "trailers".
 	Trailers bool
+
+	path []byte // a Path that does not stand in the buffer as it must be
 }
 
 // Response is a response's head.
@@ -116,6 +125,9 @@ type Response struct {
 	// Length of the body: 0: none (by method, status or Content-Length: 0),
 	// -1: chunked, -2: until the connection closes.
 	Length int64
+	// Declared is what Content-Length says, -1 without it. It differs from
+	// Length in answers to HEAD and in 304, which tell the length of what is not sent.
+	Declared int64
 	// Minor version.
 	Minor uint8
 	// Close says that the connection cannot be used again.
@@ -125,17 +137,17 @@ type Response struct {
 // UntilClose is the Length of an answer that ends with its connection.
 const UntilClose = -2
 
-// Limits bound a head. A zero is no limit.
+// Limits bound a head. A zero is no limit, and so is a nil *Limits.
 type Limits struct {
 	Target int // bytes of the request target: 414
-	Field  int // bytes of one field line: 431
-	Head   int // bytes of the head: 431
+	Field  int // bytes of one field line without its CRLF: 431
+	Head   int // bytes of the head without leading empty lines: 431
 	Count  int // of field lines: 431
 }
 
 // Error is a message that must not be forwarded.
 type Error struct {
-	Status int    // to answer a request with: 400, 414, 417, 431, 501, 505
+	Status int    // to answer a request with: 400, 414, 417, 431, 501, 505; 502 of a Response
 	Why    string // for logs and for the client, without anything of the message
 }
 

@@ -1,0 +1,88 @@
+package upstream
+
+import "time"
+
+// A request that waits longer than lateAfter for its answer's head makes its
+// target suspect, again each lateEvery: so a frozen server is noticed by the
+// requests that hang on it, not by the next regular check.
+const (
+	lateAfter = 150 * time.Millisecond
+	lateEvery = 500 * time.Millisecond
+	step      = 50 * time.Millisecond // between two looks
+	quietMost = 20                    // steps with nothing under way, after which the sweep ends
+)
+
+// sweep sees to it that the pool is swept while something is under way.
+func (p *Pool) sweep() {
+	if !p.sweeping.Load() && p.sweeping.CompareAndSwap(false, true) {
+		go p.keepSweeping()
+	}
+}
+
+func (p *Pool) keepSweeping() {
+	for quiet := 0; ; {
+		time.Sleep(step)
+		if p.sweepOnce(Now()) {
+			quiet = 0
+			continue
+		}
+		if quiet++; quiet < quietMost {
+			continue
+		}
+		p.sweeping.Store(false)
+		if !p.busy() || !p.sweeping.CompareAndSwap(false, true) {
+			return
+		}
+	}
+}
+
+// busy says whether there is anything to look after.
+func (p *Pool) busy() bool {
+	p.mu.Lock()
+	waiters := p.waiters
+	p.mu.Unlock()
+	if waiters > 0 || p.gate.inside.Load() > 0 {
+		return true
+	}
+	for _, t := range p.settings.Load().Targets {
+		if t.inFlight.Load() > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// sweepOnce looks at everything once, and returns whether the pool is busy.
+func (p *Pool) sweepOnce(now int64) bool {
+	s := p.settings.Load()
+	for _, t := range s.Targets {
+		if t.inFlight.Load() > 0 && t.sweep(now, s.Timeout) {
+			p.suspect(t)
+		}
+	}
+	p.notify()
+	p.gate.admit(p)
+	return p.busy()
+}
+
+// sweep interrupts who has waited too long for an answer's head, and returns
+// whether the target is suspect.
+func (t *Target) sweep(now int64, timeout time.Duration) (suspect bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, c := range t.open {
+		p := c.phase.Load()
+		if p <= phaseBegun {
+			continue
+		}
+		waited := time.Duration(now - p)
+		switch {
+		case timeout > 0 && waited >= timeout:
+			c.takeBack(p, phaseLate)
+		case waited >= lateAfter && now >= c.late:
+			c.late = now + int64(lateEvery)
+			suspect = true
+		}
+	}
+	return suspect
+}
