@@ -258,7 +258,7 @@ func (c *checker) probe(ctx context.Context, timeout time.Duration) verdict {
 		}
 		return verdict{upstream.Down, err.Error()}
 	}
-	if low, high := s.Balancer.Health.Range(); status < low || status > high {
+	if !s.Balancer.Health.Well(status) {
 		return verdict{upstream.Unwell, fmt.Sprintf("its check answers %d: %s", status, line)}
 	}
 	return verdict{state: upstream.Up}

@@ -19,6 +19,7 @@ type meters struct {
 	retries    metric.Counter
 	up         *metric.GaugeVec
 	changes    *metric.CounterVec
+	ejections  *metric.CounterVec
 	inFlight   metric.Gauge
 	handshakes *metric.CounterVec
 	failed     metric.Counter
@@ -37,14 +38,12 @@ type outcome struct {
 }
 
 func newMeters(r *metric.Registry, b *Balancer) *meters {
-	r.GaugeFunc("trivet_queue", "Requests that wait for a web server.", func() float64 { return float64(b.pool.Stats().Queued) })
+	r.GaugeFunc("trivet_queue", "Requests that wait for a web server.", func() float64 { return float64(b.pool.Status().Queued) })
 	r.GaugeFunc("trivet_connections", "Visitors' connections open now.", func() float64 { return float64(b.connections()) })
 	r.GaugeFunc("trivet_concurrency_limit", "Requests in flight that adaptive concurrency allows now; 0 is no limit.",
-		func() float64 { return float64(b.pool.Stats().Limit) })
+		func() float64 { return float64(b.pool.Status().Limit) })
 	r.CounterFunc("trivet_shed_total", "Requests refused with 503 since too many were under way.",
-		func() float64 { return float64(b.pool.Stats().Shed) })
-	r.CounterFunc("trivet_ejections_total", "Web servers ejected by what visitors' requests met.",
-		func() float64 { return float64(b.pool.Stats().Ejections) })
+		func() float64 { return float64(b.pool.Status().Shed) })
 	return &meters{
 		requests: r.Counter("trivet_requests_total", "Visitors' requests answered, by method, status and server that answered.",
 			"method", "code", "backend"),
@@ -54,6 +53,7 @@ func newMeters(r *metric.Registry, b *Balancer) *meters {
 		retries:    r.Counter("trivet_retries_total", "Further backends that requests were tried on.").WithLabelValues(),
 		up:         r.Gauge("trivet_backend_up", "Whether a web server is in service.", "backend"),
 		changes:    r.Counter("trivet_backend_changes_total", "Changes of a web server's state, by the state that it entered.", "backend", "state"),
+		ejections:  r.Counter("trivet_ejections_total", "Web servers ejected by what visitors' requests met.", "backend"),
 		inFlight:   r.Gauge("trivet_in_flight", "Visitors' requests and tunnels under way.").WithLabelValues(),
 		handshakes: r.Counter("trivet_tls_handshakes_total", "TLS handshakes with visitors.", "version", "resumed"),
 		failed:     r.Counter("trivet_tls_failures_total", "TLS handshakes with visitors that did not end.").WithLabelValues(),

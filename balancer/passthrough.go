@@ -140,7 +140,7 @@ func (b *Balancer) passTo(ctx context.Context, begin []byte) *upstream.Conn {
 			choice = upstream.Choice{}
 			continue
 		}
-		choice.Add(t)
+		choice.Try(t)
 		up, err := t.Dial(ctx)
 		if err != nil {
 			continue

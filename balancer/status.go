@@ -19,11 +19,11 @@ func (b *Balancer) Inspect(context.Context) (any, error) {
 	if v.site.Balancer.TLS == site.TLSPassthrough {
 		pool = b.raw
 	}
-	s := pool.Stats()
+	s := pool.Status()
 	status := part.BalancerStatus{
 		Server: v.server, Policy: v.site.Balancer.Policy, Maintenance: v.site.Balancer.Maintenance.On,
 		Connections: b.connections(), Tunnels: b.tunnels(),
-		InFlight: pool.InFlight(), Queued: s.Queued, Limit: s.Limit, Shed: s.Shed, Retries: s.Retries,
+		InFlight: pool.InFlight(), Queued: s.Queued, Limit: int(s.Limit), Shed: s.Shed, Retries: s.Retries,
 	}
 	for _, k := range v.backends {
 		t := k.target
@@ -41,11 +41,15 @@ func backendStatus(k *backend, t *upstream.Target) part.BackendStatus {
 	if s.Why == "" {
 		s.Why = why
 	}
-	return part.BackendStatus{
+	b := part.BackendStatus{
 		Name: k.name, Address: k.address, State: s.State, Why: s.Why, Since: s.Since,
 		Weight: s.Weight, Effective: s.Effective, InFlight: s.InFlight, Kept: s.Kept, Latency: s.Latency,
-		Requests: s.Requests, Failures: s.Failures, Until: s.Until,
+		Requests: s.Requests, Failures: s.Failures,
 	}
+	if !s.Until.IsZero() {
+		b.Until = &s.Until
+	}
+	return b
 }
 
 // connections of visitors that are open now.
@@ -65,8 +69,14 @@ func (b *Balancer) tunnels() int {
 	return run.secure.Stats().Tunnels
 }
 
+// ejected is how the pool calls a target that it put out by itself.
+const ejected = "ejected"
+
 // noteState follows what the pool does by itself: ejections and slow starts.
 func (b *Balancer) noteState(t *upstream.Target, from, to, why string) {
 	b.meters.changes.WithLabelValues(t.Name(), to).Inc()
+	if to == ejected {
+		b.meters.ejections.WithLabelValues(t.Name()).Inc()
+	}
 	b.log.Info("backend changed", "backend", t.Name(), "from", from, "to", to, "why", why)
 }
