@@ -90,23 +90,27 @@ func temporary(err error) bool {
 func (b *Balancer) pass(ctx context.Context, c net.Conn) {
 	defer func() { _ = c.Close() }()
 	_ = c.SetReadDeadline(time.Now().Add(helloTimeout))
-	h, begin, err := hello.Read(c)
+	h, begin, err := hello.Read(c, nil)
 	if err != nil {
 		b.meters.failed.Inc()
 		return
 	}
-	if v := b.now.Load(); h.ServerName != "" && !v.rules.Serves(strings.TrimSuffix(strings.ToLower(h.ServerName), ".")) {
+	name := strings.ToLower(string(h.Name))
+	if name != "" && !b.now.Load().rules.Serves(strings.TrimSuffix(name, ".")) {
 		_ = c.SetWriteDeadline(time.Now().Add(helloTimeout))
 		_, _ = c.Write(unrecognizedName)
 		return
 	}
 	_ = c.SetReadDeadline(time.Time{})
-	up := b.passTo(ctx, append(proxyproto.Append(nil, header(c, h)), begin...))
+	up := b.passTo(ctx, append(header(c, name), begin...))
 	if up == nil {
 		return
 	}
 	b.meters.passed.WithLabelValues(up.Target().Name()).Inc()
-	_, _, _ = tunnel.Run(ctx, c, up.Conn, passIdle)
+	joined := tunnel.New(c, up, passIdle)
+	stop := context.AfterFunc(ctx, func() { joined.Cancel(ctx.Err()) })
+	_, _, _ = joined.Run()
+	stop()
 	up.Done(upstream.OK, false)
 }
 
