@@ -7,15 +7,21 @@ import (
 
 // redirect answers plain HTTP.
 func (b *Balancer) redirect(x *proxy.Exchange) {
+	v := b.enter(x)
+	v.rules.Plain(x)
+}
+
+// enter counts x in, and ties it to what is in force now.
+func (b *Balancer) enter(x *proxy.Exchange) *view {
+	v := b.now.Load()
+	x.Local = v
 	b.meters.inFlight.Inc()
-	b.now.Load().rules.Plain(x)
+	return v
 }
 
 // answer answers HTTPS.
 func (b *Balancer) answer(x *proxy.Exchange) {
-	b.meters.inFlight.Inc()
-	v := b.now.Load()
-	x.Local = v
+	v := b.enter(x)
 	if !v.rules.Admit(x) {
 		return
 	}

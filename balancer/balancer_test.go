@@ -13,7 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"trivet/internal/part"
-	"trivet/oldproxy/proxytest"
+	"trivet/proxy/proxytest"
 )
 
 func TestRoutes(t *testing.T) {

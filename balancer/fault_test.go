@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"trivet/internal/part"
-	"trivet/oldproxy/proxytest"
+	"trivet/proxy/proxytest"
 )
 
 // load is visitors who ask and post without a pause until they are told to stop.

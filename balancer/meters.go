@@ -98,7 +98,9 @@ func (m *meters) request(o outcome) metric.Counter {
 func (b *Balancer) count(x *proxy.Exchange) {
 	now := time.Now()
 	m := b.meters
-	m.inFlight.Dec()
+	if x.Local != nil { // else the request was not understood, and never entered
+		m.inFlight.Dec()
+	}
 	m.request(outcome{methodLabel(x.Request.Method), x.Status, x.Target}).Inc()
 	if x.Status != 101 {
 		m.seconds.Observe(now.Sub(x.Begin).Seconds())

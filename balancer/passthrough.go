@@ -102,7 +102,11 @@ func (b *Balancer) pass(ctx context.Context, c net.Conn) {
 		return
 	}
 	_ = c.SetReadDeadline(time.Time{})
-	up := b.passTo(ctx, append(header(c, name), begin...))
+	from, err := header(c, h)
+	if err != nil {
+		return
+	}
+	up := b.passTo(ctx, append(from, begin...))
 	if up == nil {
 		return
 	}
@@ -114,11 +118,11 @@ func (b *Balancer) pass(ctx context.Context, c net.Conn) {
 	up.Done(upstream.OK, false)
 }
 
-// header says where c comes from and goes to.
-func header(c net.Conn, h *hello.Hello) proxyproto.Header {
-	return proxyproto.Header{
-		Source: addrPort(c.RemoteAddr()), Destination: addrPort(c.LocalAddr()), Authority: h.ServerName,
-	}
+// header says where c comes from, and what for.
+func header(c net.Conn, h hello.Hello) ([]byte, error) {
+	return proxyproto.AppendV2(nil, &proxyproto.Header{
+		Source: addrPort(c.RemoteAddr()), Destination: addrPort(c.LocalAddr()), Authority: h.Name,
+	})
 }
 
 func addrPort(a net.Addr) netip.AddrPort {

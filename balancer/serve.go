@@ -24,8 +24,8 @@ const still = 30 * time.Second
 type servers struct{ plain, secure *proxy.Server }
 
 func (s *servers) set(c site.Balancer) {
-	s.plain.Set(limits(c), times(c))
-	s.secure.Set(limits(c), times(c))
+	s.plain.Set(limits(c), c.Limits.Body, times(c))
+	s.secure.Set(limits(c), c.Limits.Body, times(c))
 }
 
 func limits(c site.Balancer) wire.Limits {

@@ -18,7 +18,7 @@ import (
 	"trivet/balancer"
 	"trivet/internal/metric"
 	"trivet/internal/part"
-	"trivet/oldproxy/proxytest"
+	"trivet/proxy/proxytest"
 	"trivet/site"
 	"trivet/web"
 )

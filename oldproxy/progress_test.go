@@ -15,7 +15,7 @@ import (
 	"time"
 
 	proxy "trivet/oldproxy"
-	"trivet/oldproxy/proxytest"
+	"trivet/proxy/proxytest"
 )
 
 const still = 300 * time.Millisecond

@@ -17,7 +17,7 @@ import (
 	"time"
 
 	proxy "trivet/oldproxy"
-	"trivet/oldproxy/proxytest"
+	"trivet/proxy/proxytest"
 )
 
 // front is a forwarder to targets behind a real server.

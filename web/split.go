@@ -3,10 +3,14 @@ package web
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"trivet/proxy/proxyproto"
 )
@@ -62,23 +66,45 @@ func (s *split) run(ctx context.Context) error {
 // assign looks at how c begins and hands it over.
 func (s *split) assign(c net.Conn) {
 	_ = c.SetReadDeadline(time.Now().Add(splitTimeout))
-	begins, err := proxyproto.Begins(c)
+	first, err := peek(c)
 	if err != nil {
 		_ = c.Close()
 		return
 	}
-	if !begins {
+	if first != proxyproto.First {
 		_ = c.SetReadDeadline(time.Time{})
 		s.balancers.take(c)
 		return
 	}
-	h, err := proxyproto.Read(c)
+	h, err := proxyproto.Read(c, nil)
 	if err != nil || !h.Source.IsValid() {
 		_ = c.Close()
 		return
 	}
 	_ = c.SetReadDeadline(time.Time{})
 	s.visitors.take(&visitorConn{Conn: c, from: h.Source})
+}
+
+// peek waits for c's first byte and leaves it where it is.
+func peek(c net.Conn) (byte, error) {
+	tcp, ok := c.(*net.TCPConn)
+	if !ok {
+		return 0, fmt.Errorf("peek into a %T", c)
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var first [1]byte
+	var n int
+	e := raw.Read(func(fd uintptr) bool {
+		n, _, err = unix.Recvfrom(int(fd), first[:], unix.MSG_PEEK)
+		return !errors.Is(err, unix.EAGAIN)
+	})
+	if err = errors.Join(e, err); err == nil && n == 0 {
+		err = io.EOF
+	}
+	return first[0], err
 }
 
 // half is one of the two listeners.
