@@ -8,7 +8,7 @@ GO      := CGO_ENABLED=0 go
 RACE    := CGO_ENABLED=1 go test -race -shuffle=on
 RING    := trivet/e2e
 
-.PHONY: up build deps deps-test test test-unit test-lab lint format generate bench clean
+.PHONY: up build deps deps-test test test-unit test-lab lint format generate bench bench-balancer clean
 
 up: deps build ## install what is needed, build, start the lab
 	./trivet up
@@ -42,6 +42,11 @@ generate: ## write generated files anew
 
 bench: build ## idle cost, bring-up and failover of a lab, as measured now
 	go run ./e2e/bench
+
+bench-balancer: ## the engine beside nginx, HAProxy, Caddy and net/http, in CPU for each request
+	@scripts/deps bench
+	$(GO) build -trimpath -o tmp/bench-balancer ./proxy/bench
+	tmp/bench-balancer $(ARGS)
 
 clean:
 	rm -f trivet

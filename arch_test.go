@@ -17,14 +17,14 @@ import (
 var edges = map[string][]string{
 	"trivet": {"cli"},
 	"cli": {
-		"balancer", "certificate", "console", "database/router", "database/sst", "internal/part", "internal/release",
+		"balancer", "certificate", "console", "database/router", "database/sst", "internal/binary", "internal/part", "internal/release",
 		"internal/worker", "lab", "monitor", "node", "site", "web",
 	},
 	"node": {
 		"app", "certificate", "cluster", "database", "firewall", "internal/atomicfile", "internal/floating", "internal/metric",
 		"internal/mtls", "internal/pace", "internal/part", "internal/process", "internal/release", "internal/worker", "site",
 	},
-	"lab":     {"internal/account", "internal/atomicfile", "internal/link", "internal/netns", "internal/part", "internal/process"},
+	"lab":     {"internal/account", "internal/atomicfile", "internal/binary", "internal/link", "internal/netns", "internal/part", "internal/process"},
 	"cluster": {"internal/pace", "internal/part"},
 	"console": {"internal/overview"},
 
@@ -38,7 +38,8 @@ var edges = map[string][]string{
 	"monitor":         {"internal/atomicfile", "internal/metric", "internal/mtls", "internal/overview", "internal/part", "internal/process", "site"},
 	"web":             {"internal/metric", "internal/mtls", "internal/part", "oldproxy", "site"},
 
-	"proxy":          {"proxy/wire"},
+	"proxy":          {"proxy/h2", "proxy/tunnel", "proxy/upstream", "proxy/wire"},
+	"proxy/h2":       {"proxy/wire"},
 	"proxy/upstream": {"proxy/wire"},
 
 	"internal/floating": {"internal/link"},
@@ -73,6 +74,7 @@ var modules = map[string]string{
 	"go.etcd.io/etcd":                     "cluster",
 	"go.uber.org/zap":                     "cluster", // etcd's own logger
 	"go.yaml.in/yaml/v3":                  "site",
+	"golang.org/x/net":                    "proxy/h2",
 	"golang.org/x/term":                   "cli",
 }
 

@@ -40,9 +40,13 @@ import (
 type Config struct {
 	Log         *slog.Logger
 	Metrics     *metric.Registry
-	HTTP, HTTPS net.Listener   // Run closes them
-	QUIC        net.PacketConn // for HTTP/3; nil: none. Run closes it
-	Access      io.Writer      // one line for each request; nil: none
+	HTTP, HTTPS net.Listener // Run closes them
+	// QUIC is the packet socket of HTTP/3; nil: none. Run reads from it only once
+	// Turn is closed, and closes it within two seconds of its context's end:
+	// another process of the balancer may have it too.
+	QUIC   net.PacketConn
+	Turn   <-chan struct{}
+	Access io.Writer // one line for each request; nil: none
 }
 
 const (
@@ -58,7 +62,8 @@ type Balancer struct {
 	access      *access.Log
 	meters      *meters
 	identity    mtls.Source
-	visitors    *ticket.Visitors
+	turn        <-chan struct{}
+	visitors    *ticket.Door
 	pool        *upstream.Pool // of web servers, by mutual TLS
 	raw         *upstream.Pool // of the same, for connections that are passed through
 	web         *proxy.Forwarder
@@ -85,8 +90,8 @@ type view struct {
 // New returns a balancer that serves nothing yet.
 func New(c Config) *Balancer {
 	b := &Balancer{
-		log: c.Log, http: c.HTTP, https: c.HTTPS, quic: c.QUIC,
-		access: access.New(c.Access), visitors: ticket.New(),
+		log: c.Log, http: c.HTTP, https: c.HTTPS, quic: c.QUIC, turn: c.Turn,
+		access: access.New(c.Access), visitors: ticket.New(nil, "h2", "http/1.1"),
 		ready: make(chan struct{}), changed: make(chan struct{}, 1),
 	}
 	b.pool = upstream.NewPool(upstream.PoolConfig{Suspect: b.suspect, Changed: b.noteState})
@@ -102,8 +107,8 @@ func (b *Balancer) Apply(_ context.Context, s part.State) error {
 	if s.Site == nil {
 		return errors.New("apply state: it has no site")
 	}
-	if err := b.visitors.Set(s.Certificates, s.Secrets[part.SecretTicketKeys]); err != nil {
-		return fmt.Errorf("set visitors' certificates: %w", err)
+	if err := b.welcome(s); err != nil {
+		return err
 	}
 	if err := b.identity.Set(s.Identity, s.Bundle); err != nil {
 		return fmt.Errorf("set identity: %w", err)
@@ -114,6 +119,24 @@ func (b *Balancer) Apply(_ context.Context, s part.State) error {
 		key: keyOf(s.Site.Balancer), sticky: newSticky(s), backends: b.backends(s),
 	}
 	b.use(v)
+	return nil
+}
+
+// welcome sets how visitors are met. A state without certificates does not
+// take away those in force.
+func (b *Balancer) welcome(s part.State) error {
+	var pairs []ticket.Pair
+	for _, c := range s.Certificates {
+		pairs = append(pairs, ticket.Pair(c))
+	}
+	if err := b.visitors.SetCertificates(pairs); err != nil {
+		return fmt.Errorf("set visitors' certificates: %w", err)
+	}
+	if keys := s.Secrets[part.SecretTicketKeys]; keys != "" {
+		if err := b.visitors.SetKeys(keys); err != nil {
+			return fmt.Errorf("set keys of session tickets: %w", err)
+		}
+	}
 	return nil
 }
 

@@ -41,7 +41,7 @@ func (b *Balancer) serve(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	c := b.now.Load().site.Balancer
-	run := &servers{plain: b.server(c, b.redirect, nil), secure: b.server(c, b.answer, b.visitors.Config())}
+	run := &servers{plain: b.server(c, b.redirect, nil), secure: b.server(c, b.answer, b.visitors.TLS())}
 	b.servers.Store(run)
 	b.serving.Store(true)
 	defer b.serving.Store(false)
@@ -74,9 +74,14 @@ func (b *Balancer) serveSecure(ctx context.Context, here *proxy.Server) error {
 	return errors.Join(err, <-served)
 }
 
-// servePackets offers HTTP/3 until ctx ends.
+// servePackets offers HTTP/3 until ctx ends, from when it is this process's turn.
 func (b *Balancer) servePackets(ctx context.Context, s *proxy.Server) error {
-	if err := s.ServePacket(ctx, b.quic, b.visitors.Config()); err != nil {
+	select {
+	case <-b.turn:
+	case <-ctx.Done():
+		return b.quic.Close()
+	}
+	if err := s.ServePacket(ctx, b.quic, b.visitors.TLS()); err != nil {
 		return fmt.Errorf("serve HTTP/3: %w", err)
 	}
 	return nil

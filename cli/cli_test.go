@@ -124,7 +124,7 @@ func TestParse(t *testing.T) {
 }
 
 func TestNeedsRoot(t *testing.T) {
-	commands := []string{"up", "down", "status", "logs", "plan", "apply", "lab kill s1", "signin", "node"}
+	commands := []string{"up", "down", "status", "logs", "plan", "apply", "lab kill s1", "signin", "drain s1", "undrain s1", "balancer status", "node"}
 	program, who := unprivileged(t)
 	for _, line := range commands {
 		t.Run(line, func(t *testing.T) {

@@ -44,7 +44,11 @@ func runNode(e *env) error {
 	if err != nil {
 		return err
 	}
-	n, err := node.Load(node.Config{Executable: exe, Version: Version, Log: slog.New(slog.NewTextHandler(e.err, nil))})
+	build, err := node.Build("/proc/self/exe")
+	if err != nil {
+		return err
+	}
+	n, err := node.Load(node.Config{Executable: exe, Version: Version, Build: build, Log: slog.New(slog.NewTextHandler(e.err, nil))})
 	if err != nil {
 		return err
 	}

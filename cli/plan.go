@@ -25,37 +25,42 @@ var planCommand = command{
 			if err := noArgs(args); err != nil {
 				return err
 			}
-			changes, err := plan(ctx, e, *name, *file)
+			changes, drained, err := plan(ctx, e, *name, *file)
 			if err != nil {
 				return err
 			}
 			if *asJSON {
 				return printJSON(e.out, changes)
 			}
-			return printChanges(e.out, changes)
+			return printPlan(e.out, changes, drained)
 		}
 	},
 }
 
-// plan asks every server what the site file would change there.
-func plan(ctx context.Context, e *env, name, file string) ([]node.Change, error) {
+// plan asks every server what the site file would change there, and which are drained.
+func plan(ctx context.Context, e *env, name, file string) (changes []node.Change, drained []string, err error) {
 	c, err := readChange(ctx, e, name, file)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer func() { _ = os.Remove(c.release.Tar) }()
 	a, err := answerers(c.lab)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := a.some(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	changes, err = planAll(ctx, e, a, c.declared)
+	return changes, overview(ctx, c.lab).Drained, err
+}
+
+func planAll(ctx context.Context, e *env, a answering, d node.Declared) ([]node.Change, error) {
 	a.tell(e.err, "it is not asked what would change there")
 	changes := []node.Change{}
 	var errs []error
 	for _, server := range a.clients {
-		ch, err := server.Plan(ctx, c.declared)
+		ch, err := server.Plan(ctx, d)
 		changes, errs = append(changes, ch...), append(errs, err)
 	}
 	if len(changes) == 0 || ctx.Err() != nil {
@@ -67,6 +72,19 @@ func plan(ctx context.Context, e *env, name, file string) ([]node.Change, error)
 		}
 	}
 	return changes, nil
+}
+
+// printPlan prints the changes, and what goes on as it is whatever is applied.
+func printPlan(w io.Writer, changes []node.Change, drained []string) error {
+	if err := printChanges(w, changes); err != nil {
+		return err
+	}
+	for _, s := range drained {
+		if _, err := fmt.Fprintf(w, "%s stays drained: it gets no new requests until `trivet undrain %s`\n", s, s); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func printChanges(w io.Writer, changes []node.Change) error {

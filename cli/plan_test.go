@@ -20,3 +20,12 @@ func TestPrintChanges(t *testing.T) {
 		t.Errorf("printed %q, %v, want %q", out.String(), err, want)
 	}
 }
+
+// Who is drained stays so, whatever is applied.
+func TestPrintPlan(t *testing.T) {
+	var out bytes.Buffer
+	const want = "nothing would change\ns2 stays drained: it gets no new requests until `trivet undrain s2`\n"
+	if err := printPlan(&out, nil, []string{"s2"}); err != nil || out.String() != want {
+		t.Errorf("printed %q, %v, want %q", out.String(), err, want)
+	}
+}

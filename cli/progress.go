@@ -4,11 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
-
-	"golang.org/x/term"
 
 	"trivet/internal/part"
 )
@@ -25,9 +22,8 @@ type progress struct {
 }
 
 func newProgress(out io.Writer, servers []string) *progress {
-	f, ok := out.(*os.File)
 	return &progress{
-		out: out, live: ok && term.IsTerminal(int(f.Fd())), begun: time.Now(),
+		out: out, live: terminal(out), begun: time.Now(),
 		told: map[string]string{}, servers: servers,
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"text/tabwriter"
@@ -51,6 +52,8 @@ type fleet struct {
 	Quorum        bool           `json:"quorum"`
 	AddressHolder string         `json:"address_holder"`
 	Writer        string         `json:"writer"`
+	Drained       []string       `json:"drained,omitempty"`     // servers that get no new requests
+	Maintenance   bool           `json:"maintenance,omitempty"` // every visitor gets the maintenance page
 	Servers       []serverStatus `json:"servers"`
 }
 
@@ -107,6 +110,7 @@ func (o *fleet) summarise() {
 		if st.Quorum || o.Revision == 0 {
 			o.Quorum = o.Quorum || st.Quorum
 			o.Revision = max(o.Revision, st.Revision)
+			o.Drained, o.Maintenance = drainedMembers(st.Members), st.Maintenance
 			if st.AddressHolder != "" {
 				o.AddressHolder = st.AddressHolder
 			}
@@ -125,6 +129,16 @@ func (o *fleet) summarise() {
 		o.Writer = "" // the last agreed one may be gone, and no server may write
 	}
 	o.Healthy = o.Healthy && o.AddressHolder != "" && o.Writer != ""
+}
+
+func drainedMembers(members []part.Member) []string {
+	var names []string
+	for _, m := range members {
+		if m.Drained {
+			names = append(names, m.Name)
+		}
+	}
+	return names
 }
 
 func (o *fleet) print(w io.Writer) error {
@@ -165,11 +179,23 @@ func (o *fleet) printNotes(w io.Writer, notes []string) error {
 		}
 	}
 	if len(notes) == 0 {
-		_, err := fmt.Fprintf(w, "\nall parts are healthy; revision %d\n", o.Revision)
-		return err
+		notes = []string{fmt.Sprintf("all parts are healthy; revision %d", o.Revision)}
 	}
+	notes = append(notes, o.remarks()...)
 	_, err := fmt.Fprintf(w, "\n%s\n", strings.Join(notes, "\n"))
 	return err
+}
+
+// remarks are on what is so because somebody wanted it.
+func (o *fleet) remarks() []string {
+	var r []string
+	if o.Maintenance {
+		r = append(r, "maintenance: every visitor gets the maintenance page; balancer.maintenance.on: false and `trivet apply` end it")
+	}
+	for _, s := range o.Drained {
+		r = append(r, fmt.Sprintf("%s is drained: it gets no new requests; `trivet undrain %s` takes it back", s, s))
+	}
+	return r
 }
 
 // cell is the word for one part, and the reason if it is not well.
@@ -192,6 +218,9 @@ func (o *fleet) roles(server string) []string {
 	}
 	if o.Writer == server {
 		r = append(r, "writer")
+	}
+	if slices.Contains(o.Drained, server) {
+		r = append(r, "drained")
 	}
 	return r
 }

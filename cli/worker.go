@@ -73,7 +73,13 @@ func buildBalancer(e *worker.Env) (part.Part, error) {
 	if err != nil {
 		return nil, err
 	}
-	return balancer.New(balancer.Config{Log: e.Log, Metrics: e.Metrics, HTTP: l[0], HTTPS: l[1], Access: access}), nil
+	quic, err := e.PacketConn("quic")
+	if err != nil {
+		return nil, err
+	}
+	return balancer.New(balancer.Config{
+		Log: e.Log, Metrics: e.Metrics, HTTP: l[0], HTTPS: l[1], QUIC: quic, Turn: quic.Turn(), Access: access,
+	}), nil
 }
 
 func buildWeb(e *worker.Env) (part.Part, error) {

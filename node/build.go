@@ -96,7 +96,8 @@ func (n *Node) buildWorkers(own string) {
 	at := func(host string, port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }
 	n.addWorker(part.Balancer, part.UserBalancer, true,
 		worker.Listener{Name: "http", Network: "tcp", Address: at("", part.PortHTTP)},
-		worker.Listener{Name: "https", Network: "tcp", Address: at("", part.PortHTTPS)})
+		worker.Listener{Name: "https", Network: "tcp", Address: at("", part.PortHTTPS)},
+		worker.Listener{Name: "quic", Network: "udp", Address: at("", part.PortHTTPS)})
 	n.addWorker(part.Web, part.UserWeb, true,
 		worker.Listener{Name: "web", Network: "tcp", Address: at(own, part.PortWeb)})
 	n.addWorker(part.Router, part.UserRouter, false,
@@ -113,9 +114,13 @@ func (n *Node) addWorker(name, user string, access bool, listeners ...worker.Lis
 		Name: name, User: user, Executable: n.cfg.Executable, Listeners: listeners, Access: access,
 		Records: recordsDir, ControlDir: controlDir, LogDir: part.LogDir, MetricsDir: metricsFolder(name, user).path,
 		Log: n.log.With("part", name), Changed: func() { n.drivers[name].again() },
+		Build: n.cfg.Build,
 	}
-	if name == part.Monitor {
-		cfg.Answer = n.answerWorker
+	switch name {
+	case part.Balancer, part.Web:
+		cfg.GC = 200 // garbage is collected a third as often, for a few MB
+	case part.Monitor:
+		cfg.Answer, cfg.Alone = n.answerWorker, true // its series are locked
 	}
 	n.workers[name] = worker.New(cfg)
 }

@@ -34,6 +34,7 @@ import (
 type Config struct {
 	Executable string // the trivet binary, for the workers
 	Version    string
+	Build      string // names the binary by its content; see Build
 	Log        *slog.Logger
 }
 

@@ -52,11 +52,11 @@ type Config struct {
 
 const (
 	drainGrace  = 20 * time.Second
-	tunnelGrace = 24 * time.Hour     // a tunnel ends with its balancer's or the app's word; this is the last bound
-	patience    = 2 * time.Second    // how long a request waits while no instance can take it
-	idleTimeout = 2 * time.Minute    // longer than the balancer keeps a connection
-	headTimeout = 10 * time.Second   // for a balancer to send a request's head
-	still       = 2 * time.Minute    // for a peer that neither sends what was announced nor takes what is sent
+	tunnelGrace = 24 * time.Hour   // a tunnel ends with its balancer's or the app's word; this is the last bound
+	patience    = 2 * time.Second  // how long a request waits while no instance can take it
+	idleTimeout = 2 * time.Minute  // longer than the balancer keeps a connection
+	headTimeout = 10 * time.Second // for a balancer to send a request's head
+	still       = 2 * time.Minute  // for a peer that neither sends what was announced nor takes what is sent
 	appIdle     = 1500 * time.Millisecond
 	appRefused  = 500 * time.Millisecond
 	appRetries  = 2
@@ -75,7 +75,7 @@ type Web struct {
 	access   *access.Log
 	meters   *meters
 	identity mtls.Source
-	visitors *ticket.Visitors // TLS of visitors that the balancers pass through
+	visitors *ticket.Door // TLS of visitors that the balancers pass through
 	pool     *upstream.Pool
 	app      *proxy.Forwarder
 	now      atomic.Pointer[view]
@@ -100,7 +100,7 @@ func New(c Config) *Web {
 	w := &Web{
 		log: c.Log, listener: c.Listener,
 		access:   access.New(c.Access),
-		visitors: ticket.New(),
+		visitors: ticket.New(nil, "h2", "http/1.1"),
 		pool:     upstream.NewPool(upstream.PoolConfig{}),
 		ready:    make(chan struct{}),
 	}
@@ -121,9 +121,9 @@ func (w *Web) Apply(ctx context.Context, s part.State) error {
 	if err := w.identity.Set(s.Identity, s.Bundle); err != nil {
 		return fmt.Errorf("set identity: %w", err)
 	}
-	if s.Site.Balancer.TLS == site.Passthrough {
-		if err := w.visitors.Set(s.Certificates, s.Secrets[part.SecretTicketKeys]); err != nil {
-			return fmt.Errorf("set visitors' certificates: %w", err)
+	if s.Site.Balancer.TLS == site.TLSPassthrough {
+		if err := w.welcome(s); err != nil {
+			return err
 		}
 	}
 	w.pool.Set(upstream.Settings{
@@ -139,6 +139,23 @@ func (w *Web) Apply(ctx context.Context, s part.State) error {
 		form: access.FormOf(s.Site.Balancer.AccessLog), rules: edge.New(s.Site, ""),
 	})
 	w.once.Do(func() { close(w.ready) })
+	return nil
+}
+
+// welcome sets how visitors are met whose TLS comes through unopened.
+func (w *Web) welcome(s part.State) error {
+	var pairs []ticket.Pair
+	for _, c := range s.Certificates {
+		pairs = append(pairs, ticket.Pair(c))
+	}
+	if err := w.visitors.SetCertificates(pairs); err != nil {
+		return fmt.Errorf("set visitors' certificates: %w", err)
+	}
+	if keys := s.Secrets[part.SecretTicketKeys]; keys != "" {
+		if err := w.visitors.SetKeys(keys); err != nil {
+			return fmt.Errorf("set keys of session tickets: %w", err)
+		}
+	}
 	return nil
 }
 
@@ -174,8 +191,10 @@ func (w *Web) Run(ctx context.Context) error {
 	results := make(chan error, 2)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	go func() { results <- w.server(w.fromBalancer, mtls.Server(&w.identity, part.Balancer)).Serve(ctx, s.balancers) }()
-	go func() { results <- w.server(w.fromVisitor, w.visitors.Config()).Serve(ctx, s.visitors) }()
+	go func() {
+		results <- w.server(w.fromBalancer, mtls.Server(&w.identity, part.Balancer)).Serve(ctx, s.balancers)
+	}()
+	go func() { results <- w.server(w.fromVisitor, w.visitors.TLS()).Serve(ctx, s.visitors) }()
 	splitting := make(chan error, 1)
 	go func() { splitting <- s.run(ctx) }()
 	err := <-splitting // nil once ctx has ended

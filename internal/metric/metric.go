@@ -77,7 +77,8 @@ func (r *Registry) Histogram(name, help string, labels ...string) *HistogramVec 
 
 // Serve answers readings of r on the unix socket dir/process.sock until ctx
 // ends. The socket is replaced if a dead process left it, and can be connected
-// to by its owner and by group (if that group exists on the machine).
+// to by its owner and by group (if that group exists on the machine). At the
+// end it is removed, unless it is another's by then.
 func (r *Registry) Serve(ctx context.Context, dir, process, group string) error {
 	path := filepath.Join(dir, process+".sock")
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -87,10 +88,12 @@ func (r *Registry) Serve(ctx context.Context, dir, process, group string) error 
 	if err != nil {
 		return fmt.Errorf("listen for metrics: %w", err)
 	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
 	if err := share(path, group); err != nil {
 		_ = l.Close()
 		return fmt.Errorf("share metrics socket: %w", err)
 	}
+	defer removeOwn(path)()
 	srv := &http.Server{
 		Handler:           promhttp.HandlerFor(r.r, promhttp.HandlerOpts{DisableCompression: true}),
 		ReadHeaderTimeout: time.Second,
@@ -101,6 +104,16 @@ func (r *Registry) Serve(ctx context.Context, dir, process, group string) error 
 		return fmt.Errorf("serve metrics: %w", err)
 	}
 	return nil
+}
+
+// removeOwn returns what removes the file that is at path now, and no later one.
+func removeOwn(path string) func() {
+	own, err := os.Lstat(path)
+	return func() {
+		if now, e := os.Lstat(path); err == nil && e == nil && os.SameFile(own, now) {
+			_ = os.Remove(path)
+		}
+	}
 }
 
 func share(path, group string) error {

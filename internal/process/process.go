@@ -62,7 +62,7 @@ type Process struct {
 	done  chan struct{}
 	err   error // why it ended; read after done is closed
 
-	mu    sync.RWMutex // whoever uses pidfd reads, whoever closes it writes
+	mu    sync.RWMutex // whoever uses pidfd or the record's name reads, whoever closes or changes it writes
 	pidfd int          // -1 when it was let go of
 }
 
@@ -161,6 +161,7 @@ func Adopt(records, name string) (*Process, error) {
 	if err := json.Unmarshal(data, &p.rec); err != nil {
 		return nil, fmt.Errorf("adopt %s: read record %s: %w", name, path, err)
 	}
+	p.rec.Name = name // it may have been renamed
 	err = p.find()
 	if errors.Is(err, ErrNone) {
 		_ = os.Remove(path)
@@ -264,6 +265,19 @@ func (p *Process) KillGroup() {
 		return
 	}
 	_ = syscall.Kill(-p.rec.PID, syscall.SIGKILL)
+}
+
+// Rename records the process under another name, in the place of whatever was
+// recorded there. If it fails the former record stands.
+func (p *Process) Rename(name string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	path := filepath.Join(filepath.Dir(p.path), name+".json")
+	if err := os.Rename(p.path, path); err != nil {
+		return fmt.Errorf("rename record of %s: %w", p.rec.Name, err)
+	}
+	p.path, p.rec.Name = path, name
+	return nil
 }
 
 // Release lets go of an ended process: the record and the descriptor. It may

@@ -16,10 +16,10 @@ import (
 )
 
 // Listener says where a worker listens. Node opens it and keeps it, so that
-// connections wait in the kernel's queue while the worker is restarted.
+// connections and packets wait in the kernel's queue while the worker is restarted.
 type Listener struct {
 	Name    string // by which the worker asks for it
-	Network string // tcp or unix
+	Network string // tcp, unix, or udp for a packet socket
 	Address string // host:port, or a socket's path
 	Group   string // unix only: group that may connect, mode 0660; empty: only the worker's user
 }
@@ -32,6 +32,9 @@ func (l Listener) open(ctx context.Context, owner string) (*os.File, error) {
 		}
 	}
 	var lc net.ListenConfig
+	if l.Network == "udp" {
+		return l.openPacket(ctx, &lc)
+	}
 	ln, err := lc.Listen(ctx, l.Network, l.Address)
 	if err != nil {
 		return nil, fmt.Errorf("listen for %s: %w", l.Name, err)
@@ -49,6 +52,19 @@ func (l Listener) open(ctx context.Context, owner string) (*os.File, error) {
 	default:
 		return nil, fmt.Errorf("listen for %s: network %s is not known", l.Name, l.Network)
 	}
+}
+
+func (l Listener) openPacket(ctx context.Context, lc *net.ListenConfig) (*os.File, error) {
+	c, err := lc.ListenPacket(ctx, l.Network, l.Address)
+	if err != nil {
+		return nil, fmt.Errorf("listen for %s: %w", l.Name, err)
+	}
+	defer func() { _ = c.Close() }()
+	u, ok := c.(*net.UDPConn)
+	if !ok {
+		return nil, fmt.Errorf("listen for %s: %T is no packet socket", l.Name, c)
+	}
+	return u.File()
 }
 
 // socket is a listening socket that node keeps but does not serve: a bare
@@ -81,6 +97,8 @@ func (s socket) lend() (process.File, error) {
 	}
 	return process.File{Name: s.name, File: os.NewFile(uintptr(fd), s.name)}, nil
 }
+
+func (s socket) close() { _ = unix.Close(s.fd) }
 
 // own gives the socket at path to a user, and to a group if one is named.
 func own(path, owner, group string) error {

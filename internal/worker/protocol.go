@@ -38,6 +38,8 @@ const callInspect = "inspect"
 // message is one line of JSON in either direction; exactly one field is set.
 type message struct {
 	State   *stateMessage   `json:"state,omitempty"`   // node → worker
+	Turn    *struct{}       `json:"turn,omitempty"`    // node → worker: it is in charge
+	Yielded *struct{}       `json:"yielded,omitempty"` // worker → node: it reads no packets any more and its metrics have moved
 	Applied *appliedMessage `json:"applied,omitempty"` // worker → node
 	Health  *healthMessage  `json:"health,omitempty"`  // worker → node
 	Call    *callMessage    `json:"call,omitempty"`    // either way: a question

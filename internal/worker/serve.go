@@ -28,7 +28,9 @@ type Env struct {
 	// Call asks node; see the methods that node answers for this worker.
 	Call func(ctx context.Context, method string, in, out any) error
 
-	files map[string]*os.File
+	files   map[string]*os.File
+	turn    <-chan struct{}
+	packets []*PacketConn
 }
 
 // Listener returns the listening socket of that name. The descriptor that was
@@ -57,13 +59,18 @@ func (e *Env) File(name string) (*os.File, error) {
 
 // Serve is the worker process's life: it takes over the files, fences itself
 // in, builds the part, and runs it with the states that node pushes until
-// SIGTERM. build does no I/O beyond using the listeners.
+// SIGTERM. From then on it gives way: it reads no packets, and speaks with node
+// and serves its metrics, under another name, until the part has drained.
+// build does no I/O beyond using the listeners.
 func Serve(ctx context.Context, name string, fence Fence, build func(*Env) (part.Part, error)) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM)
 	defer stop()
 	s := &server{
 		name: name, dial: os.Getenv("TRIVET_CONTROL"), metrics: os.Getenv("TRIVET_METRICS"),
-		files: inherit(os.Getenv("TRIVET_FILES")),
+		files: inherit(os.Getenv("TRIVET_FILES")), turn: make(chan struct{}), yielded: make(chan struct{}),
+	}
+	if os.Getenv("TRIVET_TURN") != waitTurn {
+		s.begin()
 	}
 	if s.dial == "" {
 		return errors.New("a worker is started by trivet node, not by hand")
@@ -72,7 +79,7 @@ func Serve(ctx context.Context, name string, fence Fence, build func(*Env) (part
 		Log:     slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		Metrics: metric.NewRegistry(),
 		Call:    s.call,
-		files:   s.files,
+		files:   s.files, turn: s.turn,
 	}
 	if err := errors.Join(fence.close(s.metrics), filter()); err != nil {
 		return err
@@ -106,26 +113,103 @@ type server struct {
 	part       part.Part
 	log        *slog.Logger
 
+	once    sync.Once
+	turn    chan struct{} // closed when it is in charge
+	yielded chan struct{} // closed when it has given way
+
 	mu   sync.Mutex
 	conn *conn
 }
 
-// run serves the part, its metrics and the conversation until ctx ends or the part fails.
+// waitTurn is TRIVET_TURN of a process that takes over from another: until node
+// says that it is in charge it reads no packets, and its metrics have another name.
+const waitTurn = "wait"
+
+func (s *server) begin() { s.once.Do(func() { close(s.turn) }) }
+
+// run serves the part until ctx ends or the part fails; its metrics and the
+// conversation as long as the part still drains.
 func (s *server) run(ctx context.Context, env *Env) error {
-	ctx, cancel := context.WithCancel(ctx)
+	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup
-	wg.Go(func() { s.converse(ctx) })
-	wg.Go(func() {
-		if err := env.Metrics.Serve(ctx, s.metrics, s.name, part.UserMonitor); err != nil {
-			s.log.Error("serve metrics", "err", err)
-		}
-	})
+	wg.Go(func() { s.converse(life) })
+	wg.Go(func() { s.giveWay(ctx, life, env) })
 	err := s.part.Run(ctx)
 	cancel()
 	wg.Wait()
 	// A file that nothing refers to any more would be closed, and its number used anew.
 	runtime.KeepAlive(s.files)
 	return err
+}
+
+// giveWay serves the metrics, and when ctx ends sees to it that the next
+// process can have their name and the packets, and tells node. It returns at the end of life.
+func (s *server) giveWay(ctx, life context.Context, env *Env) {
+	serving, stop := until(ctx, life.Done())
+	defer stop()
+	waiting, stop := until(serving, s.turn)
+	defer stop()
+	s.serveMetrics(waiting, env, s.name+"-next")
+	s.serveMetrics(serving, env, s.name)
+	closePackets(life, env.packets)
+	close(s.yielded)
+	s.tellYielded(s.current())
+	s.serveMetrics(life, env, retiringName(s.name, os.Getpid()))
+}
+
+// until returns a context that ends with ctx or when done is closed.
+func until(ctx context.Context, done <-chan struct{}) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	select {
+	case <-done:
+		cancel()
+		return ctx, cancel
+	default:
+	}
+	go func() {
+		select {
+		case <-done:
+		case <-ctx.Done():
+		}
+		cancel()
+	}()
+	return ctx, cancel
+}
+
+func (s *server) serveMetrics(ctx context.Context, env *Env, name string) {
+	if ctx.Err() != nil {
+		return
+	}
+	if err := env.Metrics.Serve(ctx, s.metrics, name, part.UserMonitor); err != nil {
+		s.log.Error("serve metrics", "err", err)
+		<-ctx.Done()
+	}
+}
+
+// closePackets gives the part a moment to close its packet sockets, then does it.
+func closePackets(life context.Context, packets []*PacketConn) {
+	late := time.NewTimer(packetGrace)
+	defer late.Stop()
+	for _, p := range packets {
+		select {
+		case <-p.closed:
+		case <-late.C:
+			late.Reset(0)
+		case <-life.Done():
+		}
+		_ = p.Close()
+	}
+}
+
+// tellYielded tells node over c that the next process may go on.
+func (s *server) tellYielded(c *conn) {
+	select {
+	case <-s.yielded:
+		if c != nil {
+			_ = c.send(message{Yielded: &struct{}{}})
+		}
+	default:
+	}
 }
 
 // converse keeps a connection to node, whichever node there is.
@@ -155,6 +239,7 @@ func (s *server) listen(ctx context.Context, c *conn) {
 	defer stop()
 	s.use(c)
 	defer s.use(nil)
+	s.tellYielded(c)
 	states := make(chan *stateMessage, 1)
 	wg.Go(func() { s.apply(ctx, c, states) })
 	wg.Go(func() { s.beat(ctx, c) })
@@ -166,6 +251,8 @@ func (s *server) listen(ctx context.Context, c *conn) {
 		switch {
 		case m.State != nil:
 			replace(states, m.State)
+		case m.Turn != nil:
+			s.begin()
 		case m.Call != nil:
 			c.asked.take(ctx, c, *m.Call)
 		case m.Answer != nil:
@@ -239,6 +326,12 @@ func (s *server) use(c *conn) {
 	s.conn = c
 }
 
+func (s *server) current() *conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.conn
+}
+
 // answer serves node's questions.
 func (s *server) answer(ctx context.Context, method string, _ json.RawMessage) (any, error) {
 	i, ok := s.part.(part.Inspector)
@@ -254,9 +347,7 @@ func (s *server) call(ctx context.Context, method string, in, out any) error {
 	if err != nil {
 		return fmt.Errorf("ask node for %s: %w", method, err)
 	}
-	s.mu.Lock()
-	c := s.conn
-	s.mu.Unlock()
+	c := s.current()
 	if c == nil {
 		return fmt.Errorf("ask node for %s: node is not running", method)
 	}

@@ -48,6 +48,8 @@ type probe struct {
 	l    net.Listener
 	mu   sync.Mutex
 	last part.State
+
+	packets *PacketConn // may be nil
 }
 
 func buildProbe(e *Env) (part.Part, error) {
@@ -59,7 +61,11 @@ func buildProbe(e *Env) (part.Part, error) {
 	if _, err := os.Open("/dev/null"); err != nil {
 		return nil, err
 	}
-	return &probe{env: e, l: l}, nil
+	p := &probe{env: e, l: l}
+	if c, err := e.PacketConn("quic"); err == nil {
+		p.packets = c
+	}
+	return p, nil
 }
 
 func (p *probe) Apply(ctx context.Context, s part.State) error {
@@ -116,20 +122,62 @@ func (p *probe) tryCalls() error {
 	return errors.Join(problems...)
 }
 
+// Run drains connections that go on until the client ends them.
 func (p *probe) Run(ctx context.Context) error {
 	context.AfterFunc(ctx, func() { _ = p.l.Close() })
+	var open sync.WaitGroup
+	defer open.Wait()
+	if p.packets != nil {
+		open.Go(func() { p.echo(ctx) })
+	}
 	for {
 		c, err := p.l.Accept()
 		if err != nil {
 			return nil
 		}
-		p.mu.Lock()
-		revision := p.last.Revision
-		p.mu.Unlock()
-		_, _ = fmt.Fprintln(c, os.Getpid(), revision)
-		_ = c.Close()
+		open.Go(func() { p.serve(c) })
 	}
 }
+
+// serve says who serves; a client that says "stay" gets its further lines back.
+func (p *probe) serve(c net.Conn) {
+	defer func() { _ = c.Close() }()
+	p.mu.Lock()
+	revision := p.last.Revision
+	p.mu.Unlock()
+	_, _ = fmt.Fprintln(c, os.Getpid(), revision)
+	lines := bufio.NewScanner(c)
+	if !lines.Scan() || lines.Text() != "stay" {
+		return
+	}
+	for lines.Scan() {
+		_, _ = fmt.Fprintln(c, os.Getpid(), lines.Text())
+	}
+}
+
+// echo answers each packet with the pid; from the end of ctx it goes on for as long as it may.
+func (p *probe) echo(ctx context.Context) {
+	select {
+	case <-p.packets.Turn():
+	case <-ctx.Done():
+		return
+	}
+	b := make([]byte, 64)
+	for {
+		_, from, err := p.packets.ReadFrom(b)
+		if err != nil {
+			return
+		}
+		_, _ = fmt.Fprint(packetWriter{p.packets, from}, os.Getpid())
+	}
+}
+
+type packetWriter struct {
+	c  net.PacketConn
+	to net.Addr
+}
+
+func (w packetWriter) Write(b []byte) (int, error) { return w.c.WriteTo(b, w.to) }
 
 func (p *probe) Check(context.Context) error {
 	p.mu.Lock()
@@ -251,7 +299,7 @@ func (r *rig) node(change ...func(*Worker)) (*Worker, func()) {
 			r.t.Errorf("Run = %v, want nil", err)
 		}
 		for _, s := range w.sockets {
-			_ = syscall.Close(s.fd) // as the end of node's process would
+			s.close() // as the end of node's process would
 		}
 	})
 	r.t.Cleanup(end)
@@ -627,7 +675,7 @@ func TestSilentWorkerIsEnded(t *testing.T) {
 func TestSilenceOfTheFrozenDoesNotCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := New(Config{})
-		w.heard = time.Now()
+		i := newInstance(nil)
 		for _, tick := range []struct {
 			after, late time.Duration
 			want        bool
@@ -640,7 +688,7 @@ func TestSilenceOfTheFrozenDoesNotCount(t *testing.T) {
 			{silence + beat, 2 * beat, true},
 		} {
 			time.Sleep(tick.after) // of the bubble's own clock
-			if got := w.fellSilent(tick.late); got != tick.want {
+			if got := w.fellSilent(i, tick.late); got != tick.want {
 				t.Errorf("%s later, at a tick %s late: silent = %t, want %t", tick.after, tick.late, got, tick.want)
 			}
 		}

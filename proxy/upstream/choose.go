@@ -8,7 +8,7 @@ import (
 // Choice is what a request has to say of the choice of its target.
 type Choice struct {
 	Now    int64  // Now(); zero: Choose looks itself
-	Key    uint64 // for the policy Hash, well mixed
+	Key    uint64 // for the policy Hash: KeyOf what the request is told apart by
 	HasKey bool
 	Sticky string     // name of the target that the visitor had before
 	Tried  [8]*Target // not to be chosen again
@@ -23,24 +23,24 @@ func (c *Choice) Try(t *Target) {
 	}
 }
 
-// Choose returns a target, or nil if none can be chosen.
+// Choose returns a target, or nil if none can be chosen. Only those of the best
+// rank count: Up before Unwell and Untested, and ejected ones last.
 func (p *Pool) Choose(c *Choice) *Target {
 	if c.Now == 0 {
 		c.Now = Now()
 	}
-	s := p.settings.Load()
-	f := field{pool: p, settings: s, choice: c, now: c.Now}
+	f := field{pool: p, settings: p.settings.Load(), choice: c, now: c.Now}
 	f.survey()
-	if f.rank == rankNone {
-		return nil
-	}
-	if f.sticky != nil {
+	switch {
+	case f.sticky != nil:
 		return f.sticky
-	}
-	if f.count == 1 {
+	case f.count <= 1:
 		return f.only
 	}
-	return f.least()
+	if t := f.pick(); t != nil {
+		return t
+	}
+	return f.only // the others have just gone
 }
 
 // field is one choice: the targets of the best rank there is.
@@ -52,7 +52,7 @@ type field struct {
 	rank     int
 	count    int
 	only     *Target // one of them
-	sticky   *Target // the visitor's own, if it is of the rank
+	sticky   *Target // the visitor's own, if it is one of them
 }
 
 // survey finds the best rank.
@@ -80,25 +80,26 @@ func (f *field) rankOf(t *Target) int {
 	return t.usable(f.now, f.settings)
 }
 
-// least is the fewest requests in flight, at random among equals.
-func (f *field) least() *Target {
-	var best *Target
-	var load int64
-	ties := 0
-	for _, t := range f.settings.Targets {
-		if f.rankOf(t) != f.rank {
-			continue
-		}
-		n := t.inFlight.Load()
-		switch {
-		case best == nil || n < load:
-			best, load, ties = t, n, 1
-		case n == load:
-			ties++
-			if rand.IntN(ties) == 0 {
-				best = t
-			}
+func (f *field) pick() *Target {
+	switch f.settings.Policy {
+	case RoundRobin:
+		return f.turn()
+	case Least:
+		return f.least()
+	case Hash:
+		if f.choice.HasKey {
+			return f.hash()
 		}
 	}
-	return best
+	return f.faster()
+}
+
+// candidate says whether t is of the best rank. A target in slow start is one
+// only sometimes, as often as its weight has grown.
+func (f *field) candidate(t *Target) bool {
+	if f.rankOf(t) != f.rank {
+		return false
+	}
+	part := t.slowStart(f.now, f.settings)
+	return part >= 1 || rand.Float64() < part
 }

@@ -32,6 +32,7 @@ type Conn struct {
 	tunnel bool
 	used   int64 // last known use
 	began  int64 // of the wait for the head
+	took   int64 // that wait
 	late   int64 // when the target is suspect because of it; the sweep's own
 	phase  atomic.Int64
 	cause  atomic.Pointer[error]
@@ -61,7 +62,7 @@ func (c *Conn) Reused() bool { return c.reused }
 // Begin tells that a request is put on it. Until Came the request can be taken back.
 func (c *Conn) Begin() {
 	t := c.target
-	c.came = false
+	c.came, c.took = false, 0
 	t.inFlight.Add(1)
 	t.requests.Add(1)
 	c.phase.Store(phaseBegun)
@@ -93,7 +94,9 @@ func (c *Conn) Came(now int64) error {
 	c.came = true
 	c.used = now
 	if p > phaseBegun {
-		c.target.latency.observe(now, now-c.began)
+		c.took = max(now-c.began, 1)
+		c.target.latency.observe(now, c.took)
+		c.target.passive.times.add(c.took)
 	}
 	return nil
 }

@@ -164,13 +164,17 @@ func (t *Target) refused() {
 	}
 	if d := p.Settings().SkipRefused; d > 0 {
 		t.Skip(d)
+	} else {
+		t.countError(p)
 	}
 	p.suspect(t)
 }
 
 // connect opens a connection that nobody knows of yet.
 func (t *Target) connect(ctx context.Context) (*Conn, error) {
-	raw, err := t.config.Dial(ctx)
+	limited, cancel := context.WithTimeout(ctx, dialTimeout)
+	raw, err := t.config.Dial(limited)
+	cancel()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrRefused, err)
 	}

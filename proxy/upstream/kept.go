@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -8,9 +9,10 @@ import (
 )
 
 const (
-	keptLimit  = 256                          // unused connections of one target
-	looksFresh = int64(50 * time.Millisecond) // unused for less: not looked at, unless asked
-	reapEvery  = 5 * time.Second
+	keptLimit   = 256                          // unused connections of one target
+	looksFresh  = int64(50 * time.Millisecond) // unused for less: not looked at, unless asked
+	idleTimeout = 30 * time.Second             // of a TargetConfig without one
+	reapEvery   = 5 * time.Second
 )
 
 // Take returns a kept connection, the last used, or nil. One that was unused
@@ -103,9 +105,9 @@ func (t *Target) reap() {
 func (t *Target) tooOld(now int64) (old []*Conn, more bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	limit := int64(t.config.IdleTimeout)
+	limit := int64(cmp.Or(t.config.IdleTimeout, idleTimeout))
 	n := 0
-	for limit > 0 && n < len(t.kept) && now-t.kept[n].used >= limit {
+	for n < len(t.kept) && now-t.kept[n].used >= limit {
 		n++
 	}
 	old = slices.Clone(t.kept[:n])

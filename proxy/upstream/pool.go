@@ -85,10 +85,12 @@ type Pool struct {
 	budget   budget
 	adaptive adaptive
 	sweeping atomic.Bool
+	judged   int64 // when latencies were last compared; the sweep's own
 
 	turn sync.Mutex // of round robin
 
 	mu      sync.Mutex    // ejections and the wait for a target
+	leaving []*Target     // no longer of the settings, but with requests
 	waiters int           // in Wait
 	wake    chan struct{} // closed when a target may have become usable; nil: nobody waits
 }
@@ -113,15 +115,25 @@ func (p *Pool) Set(s Settings) {
 	s.Targets = slices.Clone(s.Targets)
 	for _, t := range s.Targets {
 		t.pool.Store(p)
+		t.retired.Store(false)
 	}
 	former := p.settings.Swap(&s)
 	for _, t := range former.Targets {
 		if !slices.Contains(s.Targets, t) {
 			t.Retire()
+			p.leaves(t)
 		}
 	}
 	p.notify()
-	p.gate.admit(p)
+	p.admit()
+}
+
+// leaves has t looked after until its last request is over.
+func (p *Pool) leaves(t *Target) {
+	p.mu.Lock()
+	p.leaving = append(p.leaving, t)
+	p.mu.Unlock()
+	p.sweep()
 }
 
 // Settings returns what the pool works by now; it must not be changed.

@@ -1,37 +1,40 @@
 package upstream
 
 import (
-	"bufio"
 	"context"
-	"fmt"
+	"errors"
 	"io"
-	"net/http"
 	"strings"
 	"sync"
 
 	"trivet/proxy/wire"
 )
 
+const probeSize = 8 << 10 // of a check's answer, head and body
+
 // probe is the connection that checks go over: a check does not queue behind requests.
 type probe struct {
 	mu   sync.Mutex
 	conn *Conn
-	in   *bufio.Reader
 }
 
 // Probe sends a GET past the pool, whatever the target's state, over a
 // connection of its own that is kept for the next. It returns the answer's
-// status and the first line of its body.
+// status and the first line of its body, without what cannot be printed.
 func (t *Target) Probe(ctx context.Context, host, path string, fields []wire.Field) (status int, line string, err error) {
-	t.probe.mu.Lock()
-	defer t.probe.mu.Unlock()
-	reused := t.probe.conn != nil
-	status, line, err = t.probe.send(ctx, t, host, path, fields)
+	p := &t.probe
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	reused := p.conn != nil
+	status, line, err = p.send(ctx, t, host, path, fields)
 	if err != nil && reused && ctx.Err() == nil {
-		status, line, err = t.probe.send(ctx, t, host, path, fields)
+		status, line, err = p.send(ctx, t, host, path, fields) // it may have been closed meanwhile
 	}
-	if ctx.Err() != nil && err != nil {
+	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
+	}
+	if t.retired.Load() {
+		p.drop()
 	}
 	return status, line, err
 }
@@ -42,43 +45,142 @@ func (p *probe) send(ctx context.Context, t *Target, host, path string, fields [
 		if err != nil {
 			return 0, "", err
 		}
-		p.conn, p.in = c, bufio.NewReaderSize(c, 1<<10)
+		p.conn = c
 	}
 	c := p.conn
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(past) })
-	status, line, keep, err := p.exchange(host, path, fields)
-	if !stop() || !keep || err != nil {
+	a := answer{in: c}
+	_, err := c.Write(question(host, path, fields))
+	if err == nil {
+		err = a.read()
+	}
+	if !stop() || err != nil || a.head.Close {
 		p.drop()
 	}
-	return status, line, err
+	return a.head.Status, firstLine(a.body), err
 }
 
-func (p *probe) exchange(host, path string, fields []wire.Field) (status int, line string, keep bool, err error) {
-	var b strings.Builder
-	fmt.Fprintf(&b, "GET %s HTTP/1.1\r\nHost: %s\r\n", path, host)
+func question(host, path string, fields []wire.Field) []byte {
+	b := wire.AppendRequestLine(make([]byte, 0, 512), []byte("GET"), []byte(path))
+	b = wire.AppendField(b, []byte("Host"), []byte(host))
 	for _, f := range fields {
-		fmt.Fprintf(&b, "%s: %s\r\n", f.Name, f.Value)
+		b = wire.AppendField(b, f.Name, f.Value)
 	}
-	b.WriteString("\r\n")
-	if _, err := io.WriteString(p.conn, b.String()); err != nil {
-		return 0, "", false, err
+	return wire.AppendEnd(b)
+}
+
+// answer is a small answer, read whole.
+type answer struct {
+	in   io.Reader
+	buf  []byte
+	head wire.Response
+	body []byte
+}
+
+var errProbeSize = errors.New("its answer to a check is longer than 8 kB")
+
+func (a *answer) read() error {
+	for {
+		if err := a.readHead(); err != nil {
+			return err
+		}
+		if a.head.Status >= 200 {
+			return a.readBody()
+		}
 	}
-	resp, err := http.ReadResponse(p.in, nil)
-	if err != nil {
-		return 0, "", false, err
+}
+
+// readHead reads one head and leaves in buf what follows it.
+func (a *answer) readHead() error {
+	for {
+		end, err := wire.HeadEnd(a.buf, 0)
+		if err != nil {
+			return err
+		}
+		if end > 0 {
+			err = a.head.Parse(a.buf[:end], []byte("GET"), nil)
+			a.buf = a.buf[end:]
+			return err
+		}
+		if err := a.more(); err != nil {
+			return noEOF(err)
+		}
 	}
-	defer func() { _ = resp.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
-	if err != nil {
-		return 0, "", false, err
+}
+
+func (a *answer) readBody() error {
+	switch n := a.head.Length; n {
+	case wire.UntilClose:
+		return a.readAll()
+	case -1:
+		return a.readChunks()
+	default:
+		for int64(len(a.buf)) < n {
+			if err := a.more(); err != nil {
+				return noEOF(err)
+			}
+		}
+		a.body = a.buf[:n]
+		return nil
 	}
-	n, err := io.Copy(io.Discard, io.LimitReader(resp.Body, 1))
-	return resp.StatusCode, firstLine(string(body)), n == 0 && !resp.Close, err
+}
+
+func (a *answer) readAll() error {
+	a.head.Close = true
+	for {
+		err := a.more()
+		a.body = a.buf
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (a *answer) readChunks() error {
+	var c wire.Chunks
+	for !c.Done() {
+		data, n, err := c.Next(a.buf)
+		if err != nil {
+			return err
+		}
+		a.body = append(a.body, data...)
+		a.buf = a.buf[n:]
+		if n == 0 && !c.Done() {
+			if err := a.more(); err != nil {
+				return noEOF(err)
+			}
+		}
+	}
+	return nil
+}
+
+// more reads some more into buf.
+func (a *answer) more() error {
+	if len(a.buf)+len(a.body) >= probeSize {
+		return errProbeSize
+	}
+	var room [2 << 10]byte
+	n, err := a.in.Read(room[:])
+	a.buf = append(a.buf, room[:n]...)
+	if n > 0 {
+		return nil
+	}
+	return err
+}
+
+func noEOF(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
 }
 
 // firstLine is what of body fits into a reason.
-func firstLine(body string) string {
-	line, _, _ := strings.Cut(body, "\n")
+func firstLine(body []byte) string {
+	line, _, _ := strings.Cut(string(body), "\n")
 	line = strings.Map(func(r rune) rune {
 		if r < ' ' || r > '~' {
 			return -1
@@ -91,12 +193,14 @@ func firstLine(body string) string {
 func (p *probe) drop() {
 	if p.conn != nil {
 		_ = p.conn.Conn.Close()
-		p.conn, p.in = nil, nil
+		p.conn = nil
 	}
 }
 
+// close drops the connection, unless a check is under way, which then does it itself.
 func (p *probe) close() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.drop()
+	if p.mu.TryLock() {
+		p.drop()
+		p.mu.Unlock()
+	}
 }

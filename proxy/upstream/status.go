@@ -1,6 +1,9 @@
 package upstream
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // TargetStatus is what a target is like now.
 type TargetStatus struct {
@@ -40,11 +43,12 @@ func (t *Target) condition(now int64) string {
 
 // Status returns what the target is like now.
 func (t *Target) Status() TargetStatus {
+	t.tell("")
 	now := Now()
 	t.mu.Lock()
-	s := TargetStatus{Why: t.why, Since: t.since, Kept: len(t.kept)}
+	s := TargetStatus{State: t.told, Why: cmp.Or(t.toldWhy, t.why), Since: t.since, Kept: len(t.kept)}
 	t.mu.Unlock()
-	s.Name, s.Address, s.State = t.config.Name, t.config.Address, t.condition(now)
+	s.Name, s.Address = t.config.Name, t.config.Address
 	s.Weight, s.InFlight, s.Tunnels = int(t.weight.Load()), t.InFlight(), t.tunnels.Load()
 	s.Latency, s.Requests, s.Failures = time.Duration(t.latency.value.Load()), t.requests.Load(), t.failures.Load()
 	s.Effective = float64(s.Weight)
@@ -59,15 +63,26 @@ func (t *Target) Status() TargetStatus {
 
 // PoolStatus is what a pool is like now.
 type PoolStatus struct {
-	InFlight int64
-	Queued   int64
-	Limit    int64  // of adaptive concurrency; 0: none
-	Requests uint64 // since the start
+	InFlight int64                 // requests and tunnels with the targets
+	Queued   int64                 // requests that wait to enter
+	Limit    int                   // that adaptive concurrency sets now; 0: none
+	Requests uint64                // since the start
+	Outcomes [Cancelled + 1]uint64 // of those that entered
 	Retries  uint64
 	Shed     uint64 // refused by Enter
 }
 
 // Status returns what the pool is like now.
 func (p *Pool) Status() PoolStatus {
-	return PoolStatus{InFlight: p.InFlight(), Requests: p.requests.Load(), Retries: p.retries.Load()}
+	s := PoolStatus{
+		InFlight: p.InFlight(), Queued: p.gate.length.Load(), Requests: p.requests.Load(),
+		Retries: p.retries.Load(), Shed: p.gate.shed.Load(),
+	}
+	if p.settings.Load().Adaptive {
+		s.Limit = int(p.adaptive.limit.Load())
+	}
+	for i := range s.Outcomes {
+		s.Outcomes[i] = p.outcomes[i].Load()
+	}
+	return s
 }

@@ -1,6 +1,9 @@
 package upstream
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // A request that waits longer than lateAfter for its answer's head makes its
 // target suspect, again each lateEvery: so a frozen server is noticed by the
@@ -39,30 +42,53 @@ func (p *Pool) keepSweeping() {
 // busy says whether there is anything to look after.
 func (p *Pool) busy() bool {
 	p.mu.Lock()
-	waiters := p.waiters
-	p.mu.Unlock()
-	if waiters > 0 || p.gate.inside.Load() > 0 {
+	defer p.mu.Unlock()
+	if p.waiters > 0 || p.gate.inside.Load() > 0 {
 		return true
 	}
-	for _, t := range p.settings.Load().Targets {
-		if t.inFlight.Load() > 0 {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(p.settings.Load().Targets, working) || slices.ContainsFunc(p.leaving, working)
 }
+
+func working(t *Target) bool { return t.inFlight.Load() > 0 }
 
 // sweepOnce looks at everything once, and returns whether the pool is busy.
 func (p *Pool) sweepOnce(now int64) bool {
 	s := p.settings.Load()
 	for _, t := range s.Targets {
-		if t.inFlight.Load() > 0 && t.sweep(now, s.Timeout) {
-			p.suspect(t)
+		p.sweepTarget(t, now, s)
+	}
+	for _, t := range p.stillLeaving() {
+		p.sweepTarget(t, now, s)
+	}
+	if now-p.judged >= outlierEvery {
+		p.judged = now
+		p.outliers(now, s)
+		for _, t := range s.Targets {
+			t.tell("")
 		}
 	}
+	if s.Adaptive {
+		p.adaptive.sweep(now, &p.gate)
+	}
+	p.gate.expire(now)
 	p.notify()
-	p.gate.admit(p)
+	p.admit()
 	return p.busy()
+}
+
+// stillLeaving returns the targets that were taken out of the settings and
+// still have requests.
+func (p *Pool) stillLeaving() []*Target {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.leaving = slices.DeleteFunc(p.leaving, func(t *Target) bool { return !working(t) })
+	return slices.Clone(p.leaving)
+}
+
+func (p *Pool) sweepTarget(t *Target, now int64, s *Settings) {
+	if working(t) && t.sweep(now, s.Timeout) {
+		p.suspect(t)
+	}
 }
 
 // sweep interrupts who has waited too long for an answer's head, and returns

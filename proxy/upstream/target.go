@@ -71,6 +71,7 @@ type Target struct {
 	failures atomic.Uint64
 	latency  latency
 	passive  passive
+	hash     uint64  // of the name
 	turn     float64 // of round robin; under Pool.turn
 
 	mu      sync.Mutex
@@ -79,16 +80,19 @@ type Target struct {
 	waiting []*waiter // for a connection, the first to come first
 	opening int
 	reaping bool
-	why     string
-	since   time.Time
+	why     string // of the state
+	told    string // condition that was reported last
+	toldWhy string
+	since   time.Time // of the condition
 	probe   probe
 }
 
 // NewTarget returns a target; it connects when the first request comes.
 func NewTarget(c TargetConfig) *Target {
-	t := &Target{config: c, since: time.Now()}
+	t := &Target{config: c, hash: KeyOf(c.Name), since: time.Now()}
 	t.state.Store(int32(c.State))
 	t.weight.Store(int64(max(c.Weight, 1)))
+	t.told = t.condition(Now())
 	return t
 }
 
@@ -111,25 +115,28 @@ func (t *Target) SetWeight(weight int) { t.weight.Store(int64(max(weight, 1))) }
 // Down is ejected: requests that wait for its answer's head are taken back at
 // once, and its kept connections are closed.
 func (t *Target) SetState(s State, why string) State {
-	from := t.condition(Now())
 	t.mu.Lock()
 	former := State(t.state.Swap(int32(s)))
 	t.why = why
-	if former != s {
-		t.since = time.Now()
-	}
 	if former == Down && s == Up {
-		t.latency.forget()
-		t.ejected.Store(0)
-		t.ramp.Store(Now())
+		t.begin(Now())
 	}
 	t.mu.Unlock()
 	if s == Down {
 		t.takeBack()
 		t.closeKept()
 	}
-	t.tell(from, why)
+	t.wake()
+	t.tell(why)
 	return former
+}
+
+// begin forgets what was before the target went down, and starts slowly.
+func (t *Target) begin(now int64) {
+	t.latency.forget()
+	t.passive.errors.Store(0)
+	t.ejected.Store(0)
+	t.ramp.Store(now)
 }
 
 // takeBack interrupts whoever has no answer yet.
@@ -153,17 +160,14 @@ func (t *Target) Skip(d time.Duration) {
 
 // Drain takes the target out of the choice, or back into it. What is with it ends in its own time.
 func (t *Target) Drain(out bool) {
-	from := t.condition(Now())
 	if t.drained.Swap(out) == out {
 		return
 	}
-	t.mu.Lock()
-	t.since = time.Now()
-	t.mu.Unlock()
 	if out {
 		t.closeKept()
 	}
-	t.tell(from, "drained")
+	t.wake()
+	t.tell("drained by an operator")
 }
 
 // Retire closes the kept connections of a target that gets no more requests;
@@ -178,18 +182,21 @@ func (t *Target) Retire() {
 func (t *Target) wake() {
 	if p := t.pool.Load(); p != nil {
 		p.notify()
-		p.gate.admit(p)
+		p.admit()
 	}
 }
 
-// tell reports a change of condition.
-func (t *Target) tell(from, why string) {
-	p := t.pool.Load()
-	if p == nil {
+// tell reports a change of condition, if there was one. why is of the present one.
+func (t *Target) tell(why string) {
+	t.mu.Lock()
+	from, to := t.told, t.condition(Now())
+	if from == to {
+		t.mu.Unlock()
 		return
 	}
-	t.wake()
-	if to := t.condition(Now()); to != from {
+	t.told, t.toldWhy, t.since = to, why, time.Now()
+	t.mu.Unlock()
+	if p := t.pool.Load(); p != nil {
 		p.changed(t, from, to, why)
 	}
 }

@@ -285,7 +285,7 @@ func (c *Chunks) parseTrailer() *Error {
 		switch f.Kind {
 		case TransferEncoding, ContentLength, Host, Connection, Trailer, Expect, TE, Upgrade:
 			return errTrailer
-		case Other, Date, ETag, LastModified, Server, Location:
+		case Other, Date, ETag, LastModified:
 			kept = append(kept, f)
 		}
 	}

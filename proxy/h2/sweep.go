@@ -1,0 +1,140 @@
+package h2
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// sweep keeps the time limits of all connections that are served. Its goroutine
+// runs while there is one.
+type sweep struct {
+	now atomic.Int64 // in nanoseconds, as of the last step
+
+	mu      sync.Mutex
+	conns   map[*Conn]struct{}
+	running bool
+	start   time.Time
+}
+
+const step = 250 * time.Millisecond
+
+func (w *sweep) add(c *Conn, cfg *Config) (now int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.conns == nil {
+		w.conns, w.start = make(map[*Conn]struct{}), time.Now()
+	}
+	w.conns[c] = struct{}{}
+	if !w.running {
+		w.running = true
+		w.tick()
+		go w.run(cfg)
+	}
+	return w.now.Load()
+}
+
+func (w *sweep) drop(c *Conn) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.conns, c)
+}
+
+// tick reads the clock; a second is added so that no time is 0.
+func (w *sweep) tick() int64 {
+	now := int64(time.Since(w.start) + time.Second)
+	w.now.Store(now)
+	return now
+}
+
+func (w *sweep) run(cfg *Config) {
+	var all []*Conn
+	for t := time.NewTicker(step); ; <-t.C {
+		all = w.collect(all[:0])
+		if len(all) == 0 {
+			t.Stop()
+			cfg.crew.dismiss(true)
+			return
+		}
+		now := w.tick()
+		for _, c := range all {
+			c.check(now)
+		}
+		clear(all)
+		cfg.crew.dismiss(false)
+	}
+}
+
+// collect is all connections; without one the sweep is over.
+func (w *sweep) collect(all []*Conn) []*Conn {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for c := range w.conns {
+		all = append(all, c)
+	}
+	w.running = len(all) > 0
+	return all
+}
+
+// check ends what is over its time.
+func (c *Conn) check(now int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.rise()
+	c.checkLeaving(now)
+	c.checkConn(now)
+	for _, s := range c.streams {
+		if s.waits > 0 && now-s.moved > int64(c.cfg.Still) {
+			c.stop(s)
+		}
+	}
+}
+
+// checkConn looks at the connection itself. mu is held.
+func (c *Conn) checkConn(now int64) {
+	since := c.partial.Load()
+	quiet := now - c.heard.Load()
+	switch {
+	case c.err != nil:
+	case since != 0 && now-since > int64(c.cfg.Head):
+		c.fail(ErrSlowHead)
+		c.wake()
+	case c.writing && now-c.wrote > int64(c.cfg.Still):
+		c.fail(ErrStill)
+		_ = c.net.SetDeadline(past)
+	case c.busy():
+		c.checkAlive(now, quiet)
+	case quiet > int64(c.cfg.Park) && since == 0 && c.leaving == staying && !c.parking:
+		c.parking = true
+		c.wake()
+	}
+}
+
+// checkAlive asks a client that has been silent, with streams open, whether it is
+// still there. mu is held.
+func (c *Conn) checkAlive(now, quiet int64) {
+	switch {
+	case quiet < int64(c.cfg.Still):
+		c.pings = 0
+	case c.pings == 0:
+		c.pings = now
+		o := c.frame(framePing, 0, 0, 8)
+		o.b = append(o.b, "trivet\r\n"...)
+		c.flushSoon()
+	case now-c.pings > int64(c.cfg.Still):
+		c.fail(ErrStill)
+		_ = c.net.SetDeadline(past)
+	}
+}
+
+// checkLeaving goes on with a graceful end. mu is held.
+func (c *Conn) checkLeaving(now int64) {
+	if c.leaving == noticed && now-c.leftAt > int64(step) {
+		c.leaving, c.lastGood = final, c.last
+		c.goAway(c.last, codeNo, "")
+		c.flushSoon()
+	}
+	if c.leaving == final && !c.busy() {
+		c.wake()
+	}
+}

@@ -1,0 +1,154 @@
+package proxy
+
+import (
+	"iter"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	sweepStep  = 100 * time.Millisecond // while anything is active
+	parkedStep = time.Second            // while connections are only parked
+	// watchAfter is when a client that waits for its answer is watched for
+	// going away.
+	watchAfter = int64(250 * time.Millisecond)
+)
+
+// sweep keeps the limits of all connections until over is closed.
+func (s *Server) sweep(over <-chan struct{}) {
+	timer := time.NewTimer(sweepStep)
+	defer timer.Stop()
+	var trimmed int64
+	for {
+		select {
+		case <-timer.C:
+		case <-s.wake:
+		case <-over:
+			return
+		}
+		now := sinceEpoch()
+		s.clock.Store(now)
+		wait := s.look(now)
+		if now-trimmed >= int64(time.Second) {
+			trimmed = now
+			if s.crew.trim() && wait == 0 {
+				wait = time.Second
+			}
+		}
+		if wait > 0 {
+			timer.Reset(wait)
+		}
+	}
+}
+
+// look interrupts who is over a limit and says when to look again; 0: not before something happens.
+func (s *Server) look(now int64) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := s.active.first; c != nil; c = c.next {
+		c.expire(now)
+		if began := c.exchange.Load(); began > 0 && now-began > watchAfter {
+			c.watchClient(began)
+		}
+	}
+	for c := s.parked.first; c != nil && c.until <= now; c = s.parked.first {
+		s.parked.remove(c)
+		c.until = -1
+		s.active.push(c)
+		s.crew.run(c)
+	}
+	switch {
+	case s.active.n > 0:
+		return sweepStep
+	case s.parked.n > 0:
+		return parkedStep
+	}
+	return 0
+}
+
+// join puts c among the active ones.
+func (s *Server) join(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.activate(c)
+}
+
+// activate is called with s.mu held.
+func (s *Server) activate(c *conn) {
+	s.active.push(c)
+	if s.active.n > 1 {
+		return
+	}
+	s.clock.Store(sinceEpoch())
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// quit takes c off its list.
+func (s *Server) quit(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.on != nil {
+		c.on.remove(c)
+	}
+}
+
+// toLot moves c among the parked ones, unless the server drains.
+func (s *Server) toLot(c *conn, idle time.Duration) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining.Load() {
+		return false
+	}
+	c.on.remove(c)
+	c.until = expired
+	if idle > 0 {
+		c.until = s.clock.Load() + int64(idle)
+	}
+	s.parked.push(c)
+	return true
+}
+
+// fromLot moves c among the active ones; false: another has done so.
+func (s *Server) fromLot(c *conn, run bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.on != &s.parked {
+		return false
+	}
+	s.parked.remove(c)
+	s.activate(c)
+	if run {
+		s.crew.run(c)
+	}
+	return true
+}
+
+// ready is called for what the epoll saw of c.
+func (s *Server) ready(c *conn, events uint32) {
+	if events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 && !s.fromLot(c, true) {
+		c.clientEvent(events)
+	}
+}
+
+// unparkAll gives all parked connections, which are active then.
+func (s *Server) unparkAll() iter.Seq[*conn] {
+	return func(yield func(*conn) bool) {
+		for {
+			s.mu.Lock()
+			c := s.parked.first
+			if c != nil {
+				s.parked.remove(c)
+				c.until = -1
+				s.activate(c)
+			}
+			s.mu.Unlock()
+			if c == nil || !yield(c) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,348 @@
+package ticket
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"io"
+	"math/big"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// authority signs the certificates of a test.
+type authority struct {
+	t    testing.TB
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+func newAuthority(t testing.TB) *authority {
+	a := &authority{t: t}
+	a.key = newKey(t)
+	a.cert = a.sign(&x509.Certificate{Subject: pkix.Name{CommonName: "root"}, IsCA: true, BasicConstraintsValid: true}, nil, &a.key.PublicKey, a.key)
+	return a
+}
+
+func newKey(t testing.TB) *ecdsa.PrivateKey {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func (a *authority) sign(c, parent *x509.Certificate, public, private any) *x509.Certificate {
+	if parent == nil {
+		parent = c
+	}
+	c.SerialNumber, c.NotAfter = big.NewInt(time.Now().UnixNano()), time.Now().Add(time.Hour)
+	der, err := x509.CreateCertificate(rand.Reader, c, parent, public, private)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	signed, err := x509.ParseCertificate(der)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return signed
+}
+
+// pair is a certificate for names, followed by the root.
+func (a *authority) pair(names ...string) Pair {
+	key := newKey(a.t)
+	cert := a.sign(&x509.Certificate{DNSNames: names}, a.cert, &key.PublicKey, a.key)
+	der, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	chain := block("CERTIFICATE", cert.Raw)
+	return Pair{append(chain, block("CERTIFICATE", a.cert.Raw)...), block("EC PRIVATE KEY", der)}
+}
+
+func block(kind string, der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
+}
+
+func (a *authority) pool() *x509.CertPool {
+	p := x509.NewCertPool()
+	p.AddCert(a.cert)
+	return p
+}
+
+// door is one with certificates for these names each, and keys if any.
+func (a *authority) door(keys string, names ...string) *Door {
+	d := New(nil, "h2", "http/1.1")
+	var pairs []Pair
+	for _, n := range names {
+		pairs = append(pairs, a.pair(strings.Fields(n)...))
+	}
+	if err := d.SetCertificates(pairs); err != nil {
+		a.t.Fatal(err)
+	}
+	if keys != "" {
+		if err := d.SetKeys(keys); err != nil {
+			a.t.Fatal(err)
+		}
+	}
+	return d
+}
+
+// meet makes a connection over which the server says hello, and returns what
+// the client sees of it.
+func meet(t testing.TB, server *tls.Config, client *tls.Config) (tls.ConnectionState, error) {
+	t.Helper()
+	a, b := net.Pipe()
+	defer a.Close()
+	go func() {
+		defer b.Close()
+		s, err := Handshake(b, server)
+		if err != nil {
+			return
+		}
+		if _, err := io.WriteString(s, "hello"); err == nil {
+			s.Close()
+		}
+	}()
+	c := tls.Client(a, client)
+	got, err := io.ReadAll(c)
+	if err == nil && string(got) != "hello" {
+		t.Errorf("got %q, want hello", got)
+	}
+	return c.ConnectionState(), err
+}
+
+func TestKeys(t *testing.T) {
+	one := Fresh()
+	for _, c := range []struct {
+		in   string
+		want int
+	}{
+		{one, 1},
+		{one + " " + Fresh() + "\n" + Fresh(), 3},
+		{"", 0},
+		{strings.Repeat(one+" ", 4), 0},
+		{"AAAA", 0},
+		{"not base64", 0},
+	} {
+		keys, err := Keys(c.in)
+		if len(keys) != c.want || (err == nil) != (c.want > 0) {
+			t.Errorf("%q: got %d keys, %v; want %d", c.in, len(keys), err, c.want)
+		}
+		if err != nil && strings.Contains(err.Error(), one) {
+			t.Error("the error tells a key")
+		}
+	}
+}
+
+func TestRotate(t *testing.T) {
+	a, b, c := Fresh(), Fresh(), Fresh()
+	if a == b {
+		t.Fatal("two fresh keys are the same")
+	}
+	for _, tt := range []struct{ in, after string }{
+		{a, a},
+		{a + " " + b, a + " " + b},
+		{a + " " + b + " " + c, a + " " + b},
+		{"", ""},
+		{"broken", ""},
+	} {
+		got := Rotate(tt.in)
+		if _, err := Keys(got); err != nil {
+			t.Errorf("%q: %v", tt.in, err)
+		}
+		if _, rest, _ := strings.Cut(got, " "); rest != tt.after || strings.Contains(tt.in, got[:40]) {
+			t.Errorf("got %q, want a new key and then %q", got, tt.after)
+		}
+	}
+}
+
+func TestResumptionAcrossServers(t *testing.T) {
+	a := newAuthority(t)
+	old := Fresh()
+	one, two := a.door(old, "www.foobar.com"), a.door(old, "www.foobar.com")
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		cfg := &tls.Config{RootCAs: a.pool(), ServerName: "www.foobar.com", MaxVersion: version, ClientSessionCache: tls.NewLRUClientSessionCache(1)}
+		steps := []struct {
+			name string
+			at   *Door
+			keys string // set at both before
+			want bool
+		}{
+			{"first", one, old, false},
+			{"same server", one, "", true},
+			{"other server", two, "", true},
+			{"after a rotation", two, Rotate(old), true},
+			{"with a ticket of the new key", one, "", true},
+			{"all keys gone", one, Fresh(), false},
+			{"again", two, "", true},
+		}
+		for _, s := range steps {
+			if s.keys != "" {
+				for _, d := range []*Door{one, two} {
+					if err := d.SetKeys(s.keys); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			state, err := meet(t, s.at.TLS(), cfg)
+			if err != nil || state.DidResume != s.want {
+				t.Fatalf("%s, %s: got resumed %v, %v; want %v", tls.VersionName(version), s.name, state.DidResume, err, s.want)
+			}
+		}
+	}
+}
+
+func TestCertificateByName(t *testing.T) {
+	a := newAuthority(t)
+	d := a.door("", "www.foobar.com foobar.com", "*.shop.example", "api.shop.example")
+	for name, want := range map[string]string{
+		"www.foobar.com":   "www.foobar.com",
+		"FooBar.com":       "www.foobar.com",
+		"a.shop.example":   "*.shop.example",
+		"api.shop.example": "api.shop.example",
+		"a.b.shop.example": "www.foobar.com",
+		"shop.example":     "www.foobar.com",
+		"unknown.example":  "www.foobar.com",
+		"":                 "www.foobar.com",
+	} {
+		state, err := meet(t, d.TLS(), &tls.Config{ServerName: name, InsecureSkipVerify: true})
+		if err != nil {
+			t.Fatalf("%q: %v", name, err)
+		}
+		if got := state.PeerCertificates[0].DNSNames[0]; got != want {
+			t.Errorf("%q: got the certificate of %s, want that of %s", name, got, want)
+		}
+		if n := len(state.PeerCertificates); n != 1 {
+			t.Errorf("%q: got a chain of %d, want it without the root", name, n)
+		}
+	}
+}
+
+func TestCertificatesAreSwapped(t *testing.T) {
+	a := newAuthority(t)
+	d := New(nil)
+	cfg := &tls.Config{RootCAs: a.pool(), ServerName: "www.foobar.com"}
+	if _, err := meet(t, d.TLS(), cfg); err == nil {
+		t.Error("a handshake without a certificate succeeded")
+	}
+	if _, err := d.certificate(&tls.ClientHelloInfo{}); !errors.Is(err, ErrNoCertificate) {
+		t.Errorf("got %v, want %v", err, ErrNoCertificate)
+	}
+	serial := func() string {
+		state, err := meet(t, d.TLS(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return state.PeerCertificates[0].SerialNumber.String()
+	}
+	set := func(pairs ...Pair) error { return d.SetCertificates(pairs) }
+	if err := set(a.pair("www.foobar.com")); err != nil {
+		t.Fatal(err)
+	}
+	first := serial()
+	if err := set(); err != nil || serial() != first {
+		t.Errorf("no certificate at all: got %v, want that the former one stays", err)
+	}
+	if err := set(Pair{Certificate: []byte("x")}); err == nil || serial() != first {
+		t.Errorf("a broken certificate: got %v, want an error, and that the former one stays", err)
+	}
+	if err := set(a.pair("www.foobar.com")); err != nil || serial() == first {
+		t.Errorf("a new certificate: %v, or the old one is still shown", err)
+	}
+}
+
+func TestKeyExchangeAndSuites(t *testing.T) {
+	a := newAuthority(t)
+	d := a.door("", "www.foobar.com")
+	for _, c := range []struct {
+		name string
+		cfg  *tls.Config
+		want tls.CurveID // 0: refused
+	}{
+		{"default client", &tls.Config{}, tls.X25519MLKEM768},
+		{"without post-quantum", &tls.Config{CurvePreferences: []tls.CurveID{tls.X25519}}, tls.X25519},
+		{"P-256 only", &tls.Config{CurvePreferences: []tls.CurveID{tls.CurveP256}}, tls.CurveP256},
+		{"TLS 1.2", &tls.Config{MaxVersion: tls.VersionTLS12}, tls.X25519},
+		{"TLS 1.1", &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, 0},
+		{"CBC", &tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA}}, 0},
+		{"P-521 only", &tls.Config{CurvePreferences: []tls.CurveID{tls.CurveP521}}, 0},
+	} {
+		c.cfg.RootCAs, c.cfg.ServerName = a.pool(), "www.foobar.com"
+		state, err := meet(t, d.TLS(), c.cfg)
+		if (err == nil) != (c.want != 0) || err == nil && state.CurveID != c.want {
+			t.Errorf("%s: got %v, %v; want %v", c.name, state.CurveID, err, c.want)
+		}
+	}
+}
+
+func TestDoneRefuses(t *testing.T) {
+	a := newAuthority(t)
+	seen := 0
+	d := New(func(tls.ConnectionState) error { seen++; return io.ErrNoProgress })
+	if err := d.SetCertificates([]Pair{a.pair("a.b")}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := meet(t, d.TLS(), &tls.Config{InsecureSkipVerify: true}); err == nil || seen != 1 {
+		t.Errorf("got %v after %d calls, want a refusal after 1", err, seen)
+	}
+}
+
+// counted counts writes.
+type counted struct {
+	net.Conn
+	n atomic.Int32
+}
+
+func (c *counted) Write(p []byte) (int, error) {
+	c.n.Add(1)
+	return c.Conn.Write(p)
+}
+
+func TestTicketGoesOutWithTheAnswer(t *testing.T) {
+	a := newAuthority(t)
+	d := a.door("", "www.foobar.com")
+	for _, c := range []struct {
+		name    string
+		version uint16
+		cache   bool
+		want    int32
+	}{
+		{"TLS 1.3", tls.VersionTLS13, true, 2},
+		{"TLS 1.3 without tickets", tls.VersionTLS13, false, 2},
+		{"TLS 1.2", tls.VersionTLS12, true, 3},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			client, server := net.Pipe()
+			defer client.Close()
+			w := &counted{Conn: server}
+			served := make(chan error, 1)
+			go func() {
+				s, err := Handshake(w, d.TLS())
+				if err == nil {
+					_, err = io.WriteString(s, "hello")
+				}
+				served <- err
+			}()
+			cfg := &tls.Config{InsecureSkipVerify: true, MaxVersion: c.version, SessionTicketsDisabled: !c.cache}
+			if c.cache {
+				cfg.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+			}
+			got := make([]byte, 5)
+			if _, err := io.ReadFull(tls.Client(client, cfg), got); err != nil || string(got) != "hello" {
+				t.Fatalf("got %q, %v; want hello", got, err)
+			}
+			if err := <-served; err != nil || w.n.Load() != c.want {
+				t.Errorf("got %d writes, %v; want %d", w.n.Load(), err, c.want)
+			}
+		})
+	}
+}
