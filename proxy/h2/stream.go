@@ -3,6 +3,7 @@ package h2
 import (
 	"errors"
 	"io"
+	"net"
 	"sync"
 
 	"trivet/proxy/wire"
@@ -414,3 +415,6 @@ func (s *Stream) Abort() {
 	c.lose(s, ErrAborted)
 	c.flush(shared)
 }
+
+// Net is the connection that was given to New: by it the owner knows whose stream s is.
+func (s *Stream) Net() net.Conn { return s.conn.net }
