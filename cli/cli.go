@@ -42,7 +42,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		upCommand, downCommand, statusCommand, logsCommand, planCommand, applyCommand,
-		balancerCommand, drainCommand, undrainCommand, labCommand, signinCommand, initCommand, checkCommand, versionCommand,
+		balancerCommand, drainCommand, undrainCommand, labCommand, upgradeCommand, signinCommand, initCommand, checkCommand, versionCommand,
 		nodeCommand, workerCommand, labInitCommand, sstCommand,
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"trivet/database/sst"
+	"trivet/internal/binary"
 	"trivet/lab"
 	"trivet/node"
 )
@@ -44,7 +45,7 @@ func runNode(e *env) error {
 	if err != nil {
 		return err
 	}
-	build, err := node.Build("/proc/self/exe")
+	build, err := binary.Build("/proc/self/exe")
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"trivet/internal/part"
+	"trivet/internal/worker"
 	"trivet/lab"
 	"trivet/node"
 )
@@ -63,7 +65,11 @@ type serverStatus struct {
 	Power  string            `json:"power"` // running, off, frozen or cut
 	Error  string            `json:"error,omitempty"`
 	Parts  []node.PartStatus `json:"parts,omitempty"`
-	status node.Status
+
+	Version string                   `json:"version,omitempty"`
+	Build   string                   `json:"build,omitempty"`   // of node's binary
+	Workers map[string]worker.Status `json:"workers,omitempty"` // with their builds
+	status  node.Status
 }
 
 const statusLimit = 3 * time.Second
@@ -98,7 +104,7 @@ func ask(ctx context.Context, l *lab.Lab, name string) serverStatus {
 	if s.status, err = client(l, name).Status(ctx); err != nil {
 		s.Error = err.Error()
 	}
-	s.Parts = s.status.Parts
+	s.Parts, s.Version, s.Build, s.Workers = s.status.Parts, s.status.Version, s.status.Build, s.status.Workers
 	return s
 }
 
@@ -191,6 +197,13 @@ func (o *fleet) remarks() []string {
 	var r []string
 	if o.Maintenance {
 		r = append(r, "maintenance: every visitor gets the maintenance page; balancer.maintenance.on: false and `trivet apply` end it")
+	}
+	for _, s := range o.Servers {
+		for _, name := range slices.Sorted(maps.Keys(s.Workers)) {
+			if why := s.Workers[name].HandOver; why != "" {
+				r = append(r, fmt.Sprintf("%s: %s; the former process serves on", s.Server, why))
+			}
+		}
 	}
 	for _, s := range o.Drained {
 		r = append(r, fmt.Sprintf("%s is drained: it gets no new requests; `trivet undrain %s` takes it back", s, s))

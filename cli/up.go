@@ -290,6 +290,9 @@ func startAll(ctx context.Context, l *lab.Lab) error {
 	if err != nil {
 		return err
 	}
+	if err := renewOff(ctx, l, exe); err != nil {
+		return err
+	}
 	for _, name := range l.Servers {
 		if err := l.Start(ctx, name, exe); err != nil {
 			return err
@@ -302,6 +305,22 @@ func startAll(ctx context.Context, l *lab.Lab) error {
 			if err := l.Heal(ctx, name); err != nil {
 				return err
 			}
+		}
+	}
+	return nil
+}
+
+// renewOff gives the servers of a lab that is off this binary. Where one runs
+// the others start as what they were, for `trivet upgrade` to change all.
+func renewOff(ctx context.Context, l *lab.Lab, exe string) error {
+	for _, name := range l.Servers {
+		if state, err := l.State(name); err != nil || state != lab.Off {
+			return err
+		}
+	}
+	for _, name := range l.Servers {
+		if _, _, err := l.Install(ctx, name, exe); err != nil {
+			return err
 		}
 	}
 	return nil

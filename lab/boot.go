@@ -12,7 +12,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"trivet/internal/binary"
 	"trivet/internal/netns"
+	"trivet/internal/part"
 	"trivet/internal/process"
 )
 
@@ -20,7 +22,7 @@ import (
 func (l *Lab) powerOn(ctx context.Context, server, executable string) error {
 	err := l.sweep(server)
 	if err == nil {
-		err = l.prepare(ctx, server)
+		err = l.prepare(ctx, server, executable)
 	}
 	if err == nil {
 		err = l.boot(ctx, server, executable)
@@ -32,11 +34,14 @@ func (l *Lab) powerOn(ctx context.Context, server, executable string) error {
 }
 
 // prepare makes all that a server needs before its first process.
-func (l *Lab) prepare(ctx context.Context, server string) error {
+func (l *Lab) prepare(ctx context.Context, server, executable string) error {
 	if err := os.RemoveAll(l.Dir(server, Run)); err != nil {
 		return fmt.Errorf("empty run folder: %w", err)
 	}
 	if err := l.folders(server); err != nil {
+		return err
+	}
+	if err := l.ensureBinary(server, executable); err != nil {
 		return err
 	}
 	if err := EnsureUsers(ctx); err != nil {
@@ -103,7 +108,8 @@ func (l *Lab) boot(ctx context.Context, server, executable string) error {
 func (l *Lab) startInit(server, executable string, order *os.File) (*process.Process, error) {
 	program := l.Program
 	if len(program) == 0 {
-		program = []string{executable, "node"}
+		executable = filepath.Join(l.binaries(server), binary.InForce)
+		program = []string{filepath.Join(part.LibDir, binaryDir, binary.InForce), "node"}
 	}
 	var init *process.Process
 	err := netns.Do(l.Namespace(server), func() (err error) {

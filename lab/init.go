@@ -26,6 +26,9 @@ const (
 	ready = "ready"
 )
 
+// endTimeout is how long node may take to end for its successor.
+const endTimeout = 10 * time.Second
+
 // steady is how long node must have run for its next restart to be quick again.
 const steady = 10 * time.Second
 
@@ -40,6 +43,9 @@ const steady = 10 * time.Second
 // answers "ready" or what went wrong. Then it is what systemd is to a real
 // server: it runs the program, starts it again when it ends, with back-off,
 // and reaps what is orphaned; it never kills what the program leaves running.
+//
+// SIGHUP has the program end, by SIGTERM or after ten seconds by SIGKILL, and
+// started again at once: that is how another binary comes into use.
 //
 // SIGTERM, or the end of ctx, stops the server cleanly: the program gets
 // SIGINT, which means to node "stop all that you run" (SIGTERM would mean "end
@@ -112,6 +118,8 @@ type initd struct {
 
 	node    int // pid of the program; 0 while it does not run
 	started time.Time
+	renew   bool             // it was asked to end, for the next to begin at once
+	late    <-chan time.Time // when to kill a program that does not
 }
 
 func (i *initd) run(ctx context.Context) error {
@@ -119,11 +127,18 @@ func (i *initd) run(ctx context.Context) error {
 	children := make(chan os.Signal, 1)
 	signal.Notify(children, syscall.SIGCHLD)
 	defer signal.Stop(children)
+	renewals := make(chan os.Signal, 1)
+	signal.Notify(renewals, syscall.SIGHUP)
+	defer signal.Stop(renewals)
 	i.start(ctx)
 	for {
 		select {
 		case <-i.again:
 			i.start(ctx)
+		case <-renewals:
+			i.end()
+		case <-i.late:
+			i.kill()
 		case <-children:
 			if i.reap() {
 				i.restartLater(ctx)
@@ -181,7 +196,31 @@ func (i *initd) reap() (ended bool) {
 	}
 }
 
+// end asks the program to end; reap sees that it has.
+func (i *initd) end() {
+	if i.node == 0 {
+		return // it is about to be started as it is
+	}
+	i.log.Info("restarting node", "pid", i.node)
+	i.renew, i.late = true, time.After(endTimeout)
+	_ = syscall.Kill(i.node, syscall.SIGTERM)
+}
+
+// kill ends a program that did not end when it was asked to.
+func (i *initd) kill() {
+	if i.node != 0 && i.renew {
+		i.log.Warn("node does not end, killing it", "pid", i.node)
+		_ = syscall.Kill(i.node, syscall.SIGKILL)
+	}
+}
+
 func (i *initd) restartLater(ctx context.Context) {
+	if i.renew {
+		i.renew, i.late = false, nil
+		i.backoff.Reset()
+		i.start(ctx)
+		return
+	}
 	if time.Since(i.started) > steady {
 		i.backoff.Reset()
 	}

@@ -82,7 +82,7 @@ type Lab struct {
 	Subnet  netip.Prefix `json:"subnet"`
 	Servers []string     `json:"servers"` // in the order of their addresses
 	// Program is what each server runs in node's place; empty: "node" of the
-	// executable that Start is given. It is read at power on.
+	// server's own binary, see Install. It is read at power on.
 	Program []string `json:"program,omitempty"`
 }
 

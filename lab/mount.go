@@ -22,7 +22,7 @@ var seen = []struct{ kind, at string }{
 }
 
 // mountAll gives the server its own view of the file system: dir is the
-// server's folder on this machine, program what must stay visible.
+// server's folder on this machine, program what must stay visible, and be there.
 func mountAll(dir, program string) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
@@ -40,6 +40,9 @@ func mountAll(dir, program string) error {
 		if err := unix.Mount(filepath.Join(dir, m.kind), m.at, "", unix.MS_BIND, ""); err != nil {
 			return fmt.Errorf("mount %s: %w", m.at, err)
 		}
+	}
+	if _, err := os.Stat(program); err != nil {
+		return fmt.Errorf("find the server's program: %w", err)
 	}
 	return nil
 }
@@ -64,22 +67,29 @@ func forgetNamespaces() error {
 // that lies in this machine's /tmp stays visible, with its folder.
 func mountTemporary(program string) error {
 	folder := filepath.Dir(program)
+	if !strings.HasPrefix(folder+"/", "/tmp/") || folder == "/tmp" {
+		return mountTmp()
+	}
 	behind, err := unix.Open(folder, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("open folder %s: %w", folder, err)
 	}
 	defer func() { _ = unix.Close(behind) }()
-	if err := unix.Mount("tmpfs", "/tmp", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "size=256m,mode=1777"); err != nil {
-		return fmt.Errorf("mount /tmp: %w", err)
-	}
-	if !strings.HasPrefix(folder+"/", "/tmp/") || folder == "/tmp" {
-		return nil
+	if err := mountTmp(); err != nil {
+		return err
 	}
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return fmt.Errorf("make folder %s: %w", folder, err)
 	}
 	if err := unix.Mount(fmt.Sprintf("/proc/self/fd/%d", behind), folder, "", unix.MS_BIND, ""); err != nil {
 		return fmt.Errorf("mount %s: %w", folder, err)
+	}
+	return nil
+}
+
+func mountTmp() error {
+	if err := unix.Mount("tmpfs", "/tmp", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "size=256m,mode=1777"); err != nil {
+		return fmt.Errorf("mount /tmp: %w", err)
 	}
 	return nil
 }

@@ -99,7 +99,8 @@ func (l *Lab) freezer(server string) (freezer, error) {
 }
 
 // Start switches the server on: its RunDir is emptied, as a reboot does, and
-// executable's lab-init started as its PID 1, which runs "executable node". It
+// lab-init of its own binary started as its PID 1, which runs that binary's
+// node. A server without a binary of its own gets executable as such. Start
 // returns when the server has its network and its folders, before node is
 // ready. A server that runs is left alone; a frozen one goes on.
 func (l *Lab) Start(ctx context.Context, server, executable string) error {

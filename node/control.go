@@ -19,6 +19,7 @@ import (
 	"trivet/cluster"
 	"trivet/internal/part"
 	"trivet/internal/release"
+	"trivet/internal/worker"
 )
 
 // ControlSocket is the node's control socket inside part.RunDir. Only root may
@@ -29,6 +30,7 @@ const ControlSocket = "control.sock"
 type Status struct {
 	Server        string        `json:"server"`
 	Version       string        `json:"version"`
+	Build         string        `json:"build"` // of node's binary; see package binary
 	Revision      int64         `json:"revision"`
 	Quorum        bool          `json:"quorum"`
 	AddressHolder string        `json:"address_holder"`
@@ -36,6 +38,8 @@ type Status struct {
 	Maintenance   bool          `json:"maintenance,omitempty"` // every visitor gets the maintenance page
 	Parts         []PartStatus  `json:"parts"`
 	Members       []part.Member `json:"members"`
+
+	Workers map[string]worker.Status `json:"workers"` // balancer, web, router and monitor
 }
 
 // PartStatus is the health of one part on one server.
@@ -126,9 +130,12 @@ func answer(f func(*http.Request) (any, error)) http.HandlerFunc {
 func (n *Node) Status() Status {
 	s := n.state()
 	st := Status{
-		Server: s.Server, Version: n.cfg.Version, Revision: s.Revision, Quorum: s.Quorum,
+		Server: s.Server, Version: n.cfg.Version, Build: n.cfg.Build, Workers: map[string]worker.Status{}, Revision: s.Revision, Quorum: s.Quorum,
 		AddressHolder: s.AddressHolder, Writer: s.Database.Writer, Members: s.Members,
 		Maintenance: s.Site != nil && s.Site.Balancer.Maintenance.On,
+	}
+	for name, w := range n.workers {
+		st.Workers[name] = w.Status()
 	}
 	for _, name := range part.Names {
 		problem, since := n.health(name)

@@ -34,7 +34,7 @@ import (
 type Config struct {
 	Executable string // the trivet binary, for the workers
 	Version    string
-	Build      string // names the binary by its content; see Build
+	Build      string // names the binary by its content; see package binary
 	Log        *slog.Logger
 }
 
@@ -151,6 +151,7 @@ func (n *Node) start(ctx context.Context, fail context.CancelCauseFunc, wg *sync
 	wg.Go(func() { n.recompose(ctx) })
 	wg.Go(func() { n.cluster.Watch(ctx, statePrefix, n.watched) })
 	wg.Go(func() { n.found(ctx) })
+	wg.Go(func() { n.renew(ctx) })
 	wg.Go(func() { n.rotateTickets(ctx) })
 	a := &address{server: n.name, cluster: n.cluster, log: n.log.With("part", part.Balancer), serving: n.workers[part.Balancer].Serving}
 	wg.Go(func() { a.run(ctx, n.toHolder) })

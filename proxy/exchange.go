@@ -62,6 +62,9 @@ type Exchange struct {
 	// Out are fields of every final answer to this request, instead of those of
 	// the same name that a target or Answer gives.
 	Out []wire.Field
+	// Stamp, if not nil, is called once before the head of the final answer is
+	// put together: Target is known then, and it may still add to Out.
+	Stamp func(*Exchange)
 	// Up are fields added to the request as it is forwarded.
 	Up []wire.Field
 	// Scratch is room for values that must be built, see Append.

@@ -51,4 +51,3 @@ func (s *Server) handleH2(st *h2.Stream) {
 	x.Request, x.Stream, x.watch = nil, nil, nil
 	exchanges.Put(x)
 }
-

@@ -39,6 +39,9 @@ func (x *Exchange) Start(status int, fields []wire.Field, length int64) error {
 	if status == 204 {
 		length = -1
 	}
+	if x.Stamp != nil {
+		x.Stamp(x)
+	}
 	x.merge(fields)
 	return x.note(x.Stream.Head(status, x.fields, length))
 }

@@ -99,16 +99,9 @@ func (w *Worker) fellSilent(i *instance, late time.Duration) bool {
 
 // obtain adopts the running process or starts one.
 func (w *Worker) obtain(ctx context.Context) (*instance, error) {
-	i, err := w.adopt()
-	switch {
-	case err == nil:
-		if err := w.takeBack(ctx, i.p); err != nil {
-			w.ended(i)
-			return nil, err
-		}
-		return i, nil
-	case !errors.Is(err, process.ErrNone):
-		return nil, err
+	i, err := w.adopt(ctx)
+	if !errors.Is(err, process.ErrNone) {
+		return i, err
 	}
 	if err := w.bind(ctx); err != nil {
 		return nil, err
@@ -116,11 +109,14 @@ func (w *Worker) obtain(ctx context.Context) (*instance, error) {
 	return w.start()
 }
 
-func (w *Worker) adopt() (*instance, error) {
+func (w *Worker) adopt(ctx context.Context) (*instance, error) {
 	w.births.Lock()
 	defer w.births.Unlock()
 	p, err := process.Adopt(w.cfg.Records, w.record())
 	if err != nil {
+		return nil, err
+	}
+	if err := w.takeBack(ctx, p); err != nil {
 		return nil, err
 	}
 	return w.install(p), nil

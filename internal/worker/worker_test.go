@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -185,6 +186,9 @@ func (p *probe) Check(context.Context) error {
 	if why := p.last.Secrets["sick"]; why != "" {
 		return errors.New(why)
 	}
+	if well := p.last.Secrets["sickafter"]; well != "" && well != strconv.Itoa(os.Getpid()) {
+		return errors.New("a newcomer is never well")
+	}
 	if p.last.Revision == 0 {
 		return errors.New("no state yet")
 	}
@@ -277,9 +281,12 @@ func (r *rig) end() {
 		log, _ := os.ReadFile(filepath.Join(r.cfg.LogDir, r.cfg.Name+".log"))
 		r.t.Logf("the worker's log:\n%s", log)
 	}
-	p, err := process.Adopt(r.cfg.Records, "worker-"+r.cfg.Name)
-	if err == nil {
-		_ = p.Stop(context.Background(), syscall.SIGKILL, time.Second)
+	records, _ := filepath.Glob(filepath.Join(r.cfg.Records, "worker-*.json"))
+	for _, record := range records {
+		p, err := process.Adopt(r.cfg.Records, strings.TrimSuffix(filepath.Base(record), ".json"))
+		if err == nil {
+			_ = p.Stop(context.Background(), syscall.SIGKILL, time.Second)
+		}
 	}
 }
 

@@ -134,18 +134,22 @@ func (t *Target) putOut(now, first int64) {
 // outliers ejects who answers too slowly compared with the others.
 func (p *Pool) outliers(now int64, s *Settings) {
 	for _, t := range s.Targets {
-		if t.passive.times.n.Load() < outlierTimes {
-			continue
-		}
-		median, _ := t.passive.times.median()
-		t.passive.median, t.passive.medianAt = float64(median), now
-		if s.Eject.Slower <= 0 || t.passive.median < outlierLeast {
-			continue
-		}
-		if others := othersMedian(t, now, s); others > 0 && t.passive.median > others*float64(s.Eject.Slower) {
-			p.eject(t, fmt.Sprintf("answers in %s, the others in %s", median.Round(time.Millisecond), time.Duration(others).Round(100*time.Microsecond)))
+		if t.passive.times.n.Load() >= outlierTimes {
+			median, _ := t.passive.times.median()
+			t.passive.median, t.passive.medianAt = float64(median), now
 		}
 	}
+	for _, t := range s.Targets {
+		if own := t.passive.median; t.passive.medianAt == now && s.Eject.Slower > 0 && own > outlierLeast {
+			if others := othersMedian(t, now, s); others > 0 && own > others*float64(s.Eject.Slower) {
+				p.eject(t, "answers in "+inWords(own)+", the others in "+inWords(others))
+			}
+		}
+	}
+}
+
+func inWords(nanoseconds float64) string {
+	return time.Duration(nanoseconds).Round(100 * time.Microsecond).String()
 }
 
 // othersMedian is the median of the other targets' medians; 0: too little is known.

@@ -121,6 +121,7 @@ func (a *answer) readBody() error {
 			}
 		}
 		a.body = a.buf[:n]
+		a.head.Close = a.head.Close || int64(len(a.buf)) > n // it says more than it should
 		return nil
 	}
 }

@@ -1,6 +1,9 @@
 package wire
 
-import "math"
+import (
+	"bytes"
+	"math"
+)
 
 // What is refused in the fields that say where a message ends and what becomes of its connection.
 var (
@@ -168,7 +171,9 @@ func (f *framing) closes(minor uint8) bool {
 	return f.close || minor == 0 && !f.keep
 }
 
-// protocol is the first protocol of the Upgrade field (RFC 9110, 7.8).
+// protocol is the first protocol of the Upgrade field (RFC 9110, 7.8). HTTP and
+// TLS are passed over: they would take the connection out of the engine's hands,
+// and RFC 9113, 3.1, has given h2c up.
 func protocol(fields []Field) ([]byte, *Error) {
 	first, _ := element(Find(fields, Upgrade))
 	n := run(first, isToken)
@@ -178,6 +183,11 @@ func protocol(fields []Field) ([]byte, *Error) {
 	}
 	if n < len(first) || n > 0 && first[n-1] == '/' {
 		return nil, errUpgrade
+	}
+	for _, own := range []string{"h2c", "h2", "http", "tls"} {
+		if name, _, _ := bytes.Cut(first, slash); same(name, own) {
+			return nil, nil
+		}
 	}
 	return first, nil
 }

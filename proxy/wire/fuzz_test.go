@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"trivet/proxy/wire"
+	"trivet/proxy/wire/hostile"
 	"trivet/proxy/wire/obvious"
 )
 
@@ -36,6 +37,11 @@ var requestSeeds = []string{
 func FuzzRequest(f *testing.F) {
 	for _, s := range requestSeeds {
 		f.Add([]byte(s))
+	}
+	for _, c := range hostile.Cases() {
+		if len(c.Send) < 1000 {
+			f.Add(c.Send)
+		}
 	}
 	f.Fuzz(func(t *testing.T, stream []byte) {
 		end := checkHeadEnd(t, stream)

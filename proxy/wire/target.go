@@ -18,7 +18,7 @@ var (
 var (
 	schemeHTTP  = []byte("http")
 	schemeHTTPS = []byte("https")
-	root        = []byte("/")
+	slash       = []byte("/")
 	asterisk    = []byte("*")
 )
 
@@ -82,7 +82,7 @@ func (r *Request) absolutePath(t []byte) *Error {
 		r.Path = asterisk
 		return nil
 	case len(t) == 0:
-		r.Path = root
+		r.Path = slash
 		return nil
 	case t[0] == '?':
 		r.path = append(append(r.path[:0], '/'), t...)

@@ -99,7 +99,8 @@ type Request struct {
 	// Protocol is :protocol of an extended CONNECT (RFC 8441, 9220), else
 	// empty. In HTTP/1.1 an upgrade is in Upgrade.
 	Protocol []byte
-	// Upgrade is the first protocol of the Upgrade field where Connection names it, else empty.
+	// Upgrade is the first protocol of the Upgrade field where Connection names
+	// it, else empty. It is never HTTP or TLS, which are passed over.
 	Upgrade []byte
 	// Fields in their order, without pseudo fields; Host, framing and hop-by-hop fields are among them, marked by Kind.
 	Fields []Field

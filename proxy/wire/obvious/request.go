@@ -23,6 +23,7 @@ var (
 		"(?:\\?[-._~!$&'()*+,;=:@/0-9A-Za-z\\[\\]^`{|}%?\\\\]*)?$")
 	reAbsolute = regexp.MustCompile(`^((?i:https?))://([^/?#]*)(.*)$`)
 	reProtocol = regexp.MustCompile(`^(?:` + token + `(?:/` + token + `)?)?$`)
+	reOwn      = regexp.MustCompile(`^(?i:h2c|h2|http|tls)(?:/|$)`)
 )
 
 // ParseRequest reads a head. It is refused if there are statuses.
@@ -111,6 +112,9 @@ func (r *Request) parseFields(m *message, options []string) {
 		first, _, _ := strings.Cut(all[0], ",")
 		r.Upgrade = strings.Trim(first, " \t")
 		m.refuse(400, !reProtocol.MatchString(r.Upgrade))
+		if reOwn.MatchString(r.Upgrade) {
+			r.Upgrade = ""
+		}
 	}
 }
 
