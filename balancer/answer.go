@@ -28,15 +28,10 @@ func (b *Balancer) answer(x *proxy.Exchange) {
 	if v.key != nil {
 		x.Key, x.HasKey = v.key(x)
 	}
-	x.Sticky = v.sticky.asked(x.Request.Fields)
-	b.web.Forward(x)
-}
-
-// stamp is called when a web server's answer is about to be sent.
-func (b *Balancer) stamp(x *proxy.Exchange) {
-	if v, ok := x.Local.(*view); ok && v.sticky.name != "" && x.Sticky != x.Target {
-		v.sticky.set(x)
+	if v.sticky.name != "" {
+		x.Sticky, x.Stamp = v.sticky.asked(x.Request.Fields), giveCookie
 	}
+	b.web.Forward(x)
 }
 
 // fail answers a request that no web server answered.

@@ -97,7 +97,7 @@ func New(c Config) *Balancer {
 	b.pool = upstream.NewPool(upstream.PoolConfig{Suspect: b.suspect, Changed: b.noteState})
 	b.raw = upstream.NewPool(upstream.PoolConfig{Suspect: b.suspect})
 	b.meters = newMeters(c.Metrics, b)
-	b.web = &proxy.Forwarder{Pool: b.pool, Keep: edge.Keep, Fail: b.fail, Stamp: b.stamp}
+	b.web = &proxy.Forwarder{Pool: b.pool, Keep: edge.Keep, Fail: b.fail}
 	return b
 }
 
@@ -177,7 +177,7 @@ func settings(c site.Balancer) upstream.Settings {
 		Adaptive:    c.Adaptive,
 		SlowStart:   c.SlowStart.Std(),
 		Eject: upstream.Ejection{
-			Errors: c.Eject.Errors, Latency: float64(c.Eject.Slower), For: c.Eject.For.Std(), Most: float64(c.Eject.Most) / 100,
+			Errors: c.Eject.Errors, Slower: c.Eject.Slower, For: c.Eject.For.Std(), Most: c.Eject.Most,
 		},
 	}
 }

@@ -58,10 +58,15 @@ func (k sticky) asked(fields []wire.Field) string {
 
 var setCookie = []byte("Set-Cookie")
 
-// set gives the visitor the cookie of the server that answered.
-func (k sticky) set(x *proxy.Exchange) {
-	if v := k.fields[x.Target]; v != nil {
-		x.Out = append(x.Out, wire.Field{Name: setCookie, Value: v, Kind: wire.SetCookie})
+// giveCookie gives the visitor the cookie of the server that answered, unless
+// it has it.
+func giveCookie(x *proxy.Exchange) {
+	v, ok := x.Local.(*view)
+	if !ok || x.Sticky == x.Target {
+		return
+	}
+	if value := v.sticky.fields[x.Target]; value != nil {
+		x.Out = append(x.Out, wire.Field{Name: setCookie, Value: value, Kind: wire.SetCookie})
 	}
 }
 

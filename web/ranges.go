@@ -106,7 +106,7 @@ func (x *index) serveParts(e *proxy.Exchange, f *file, ranges []span) error {
 			fields = append(fields, known)
 		}
 	}
-	if e.Begin(206, fields, length) != nil || string(e.Request.Method) == "HEAD" {
+	if e.Start(206, fields, length) != nil || string(e.Request.Method) == "HEAD" {
 		return nil
 	}
 	for i, s := range ranges {

@@ -60,7 +60,7 @@ func (x *index) serveDisk(e *proxy.Exchange, status int, fields []wire.Field, f 
 		return err
 	}
 	defer func() { _ = content.Close() }()
-	if e.Begin(status, fields, s.to-s.from) != nil || string(e.Request.Method) == "HEAD" {
+	if e.Start(status, fields, s.to-s.from) != nil || string(e.Request.Method) == "HEAD" {
 		return nil // the visitor has gone, or has what was asked for
 	}
 	_ = e.SendFile(content, s.from, s.to-s.from)

@@ -52,6 +52,7 @@ type Log struct {
 	spare   []byte // the buffer that was written last
 	timer   *time.Timer
 	waking  bool // the timer will fire
+	full    bool // it will fire at once
 	writing bool
 	dropped uint64
 }
@@ -80,21 +81,21 @@ func (l *Log) Write(form Form, x *proxy.Exchange, now time.Time) {
 	} else {
 		l.buf = appendJSON(l.buf, x, now)
 	}
-	full := len(l.buf) >= size && !l.writing
-	if !full && !l.waking {
+	switch {
+	case len(l.buf) >= size && !l.writing && !l.full:
+		l.waking, l.full = true, true
+		l.timer.Reset(0) // in a goroutine of its own: the disk may be slow
+	case !l.waking:
 		l.waking = true
 		l.timer.Reset(delay)
 	}
 	l.mu.Unlock()
-	if full {
-		l.Flush()
-	}
 }
 
 // Flush writes what is there.
 func (l *Log) Flush() {
 	l.mu.Lock()
-	l.waking = false
+	l.waking, l.full = false, false
 	if l.writing || len(l.buf) == 0 {
 		l.mu.Unlock()
 		return
