@@ -62,7 +62,7 @@ func newChecker(i part.Instance) *checker {
 
 func (c *checker) close() { c.client.CloseIdleConnections() }
 
-// get is nil when the instance answers 200.
+// get is nil when the instance answers with a status that counts as well.
 func (c *checker) get(ctx context.Context, domain string, h site.Health) error {
 	ctx, cancel := context.WithTimeout(ctx, h.Timeout.Std())
 	defer cancel()
@@ -77,7 +77,7 @@ func (c *checker) get(ctx context.Context, domain string, h site.Health) error {
 	}
 	defer func() { _ = res.Body.Close() }()
 	_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, 64<<10))
-	if res.StatusCode != http.StatusOK {
+	if !h.Well(res.StatusCode) {
 		return fmt.Errorf("%s answers %d", h.Path, res.StatusCode)
 	}
 	return nil

@@ -193,6 +193,7 @@ func (w drainWait) await(ctx context.Context, e *env, limit time.Duration) ([]st
 // drainView is what the servers that run say of drains.
 type drainView struct {
 	holder    string // of the floating address; "-" if the site has none
+	spared    bool   // drained servers get requests, because no other is there
 	balancers []balancerReport
 }
 
@@ -208,15 +209,19 @@ func (w drainWait) look(ctx context.Context) (drainView, error) {
 			running = append(running, s)
 		}
 	}
-	v := drainView{holder: "-", balancers: inspectBalancers(ctx, w.lab, running)}
+	o := overview(ctx, w.lab)
+	v := drainView{holder: "-", spared: o.Spared, balancers: inspectBalancers(ctx, w.lab, running)}
 	if w.floating {
-		v.holder = overview(ctx, w.lab).AddressHolder
+		v.holder = o.AddressHolder
 	}
 	return v, nil
 }
 
 // left is what is not yet as it should be for the server.
 func (v drainView) left(server string, drained bool) []string {
+	if drained && v.spared {
+		return []string{"no other server is there any more, so that " + server + " gets requests all the same"}
+	}
 	var left []string
 	for _, r := range v.balancers {
 		if r.Balancer == nil {

@@ -26,15 +26,19 @@ func TestDrainLeft(t *testing.T) {
 		drained bool
 		want    []string
 	}{
-		{"done", drainView{"s1", []balancerReport{says("s1", "drained", 0), says("s2", "drained", 0)}}, true, nil},
-		{"requests", drainView{"s1", []balancerReport{says("s1", "drained", 1), says("s3", "drained", 20)}}, true, []string{"1 request from s1", "20 requests from s3"}},
-		{"address on its way", drainView{"", []balancerReport{says("s1", "drained", 0)}}, true, []string{"no other server has taken the floating address yet"}},
-		{"not followed", drainView{"s1", []balancerReport{says("s1", "up", 3)}}, true, []string{"the balancer of s1 has not followed yet"}},
-		{"address", drainView{"s2", []balancerReport{says("s1", "drained", 0)}}, true, []string{"s2 holds the floating address"}},
-		{"silent", drainView{"s1", []balancerReport{{Server: "s3", Error: "its node does not answer"}}}, true, []string{"the balancer of s3 cannot be asked (its node does not answer)"}},
-		{"no state yet", drainView{"s1", []balancerReport{{Server: "s3", Balancer: &part.BalancerStatus{}}}}, true, []string{"the balancer of s3 does not know s2 yet"}},
-		{"back", drainView{"s2", []balancerReport{says("s1", "slow-start", 7)}}, false, nil},
-		{"not back", drainView{"s1", []balancerReport{says("s1", "drained", 0)}}, false, []string{"the balancer of s1 has not followed yet"}},
+		{"done", drainView{holder: "s1", balancers: []balancerReport{says("s1", "drained", 0), says("s2", "drained", 0)}}, true, nil},
+		{"requests", drainView{holder: "s1", balancers: []balancerReport{says("s1", "drained", 1), says("s3", "drained", 20)}}, true, []string{"1 request from s1", "20 requests from s3"}},
+		{"address on its way", drainView{holder: "", balancers: []balancerReport{says("s1", "drained", 0)}}, true, []string{"no other server has taken the floating address yet"}},
+		{"not followed", drainView{holder: "s1", balancers: []balancerReport{says("s1", "up", 3)}}, true, []string{"the balancer of s1 has not followed yet"}},
+		{"address", drainView{holder: "s2", balancers: []balancerReport{says("s1", "drained", 0)}}, true, []string{"s2 holds the floating address"}},
+		{"silent", drainView{holder: "s1", balancers: []balancerReport{{Server: "s3", Error: "its node does not answer"}}}, true, []string{"the balancer of s3 cannot be asked (its node does not answer)"}},
+		{"no state yet", drainView{holder: "s1", balancers: []balancerReport{{Server: "s3", Balancer: &part.BalancerStatus{}}}}, true, []string{"the balancer of s3 does not know s2 yet"}},
+		{
+			"the others have gone", drainView{holder: "s2", spared: true, balancers: []balancerReport{says("s1", "up", 3)}}, true,
+			[]string{"no other server is there any more, so that s2 gets requests all the same"},
+		},
+		{"back", drainView{holder: "s2", balancers: []balancerReport{says("s1", "slow-start", 7)}}, false, nil},
+		{"not back", drainView{holder: "s1", balancers: []balancerReport{says("s1", "drained", 0)}}, false, []string{"the balancer of s1 has not followed yet"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -57,12 +61,16 @@ func TestDrainOutcome(t *testing.T) {
 		{"back", drainOutcome{Server: "s2", Changed: true, Done: true}, 0, "s2 gets requests\n"},
 		{"was not drained", drainOutcome{Server: "s2", Done: true}, 0, "s2 gets requests (it was not drained)\n"},
 		{
-			"late", drainOutcome{Server: "s2", Drained: true, Changed: true, Left: []string{"2 requests from s1", "1 request from s3"}}, 1,
+			"late",
+			drainOutcome{Server: "s2", Drained: true, Changed: true, Left: []string{"2 requests from s1", "1 request from s3"}},
+			1,
 			"trivet: s2 gets no new requests, but after 40s this is left: 2 requests from s1, 1 request from s3\n" +
 				"hint: `trivet drain s2` waits on; `trivet balancer status` shows all; `trivet undrain s2` takes it back\n",
 		},
 		{
-			"not followed", drainOutcome{Server: "s2", Left: []string{"the balancer of s1 has not followed yet"}}, 1,
+			"not followed",
+			drainOutcome{Server: "s2", Left: []string{"the balancer of s1 has not followed yet"}},
+			1,
 			"trivet: s2 is not drained any more, but after 40s: the balancer of s1 has not followed yet\nhint: `trivet status` shows which part is not healthy\n",
 		},
 	}
@@ -114,8 +122,8 @@ func TestFirstAnswer(t *testing.T) {
 func TestStatusRemarks(t *testing.T) {
 	o := fleet{Servers: []serverStatus{{Server: "s1", Power: "running", status: node.Status{
 		Quorum: true, Revision: 3, AddressHolder: "s1", Writer: "s1", Maintenance: true,
-		Members: []part.Member{{Name: "s1"}, {Name: "s2", Drained: true}},
-	}}, {Server: "s2", Power: "running", status: node.Status{Quorum: true, Revision: 3, Maintenance: true, Members: []part.Member{{Name: "s2", Drained: true}}}}}}
+		Members: []part.Member{{Name: "s1", Alive: true}, {Name: "s2", Alive: true, Drained: true}},
+	}}, {Server: "s2", Power: "running", status: node.Status{Quorum: true, Revision: 3, Maintenance: true, Members: []part.Member{{Name: "s1", Alive: true}, {Name: "s2", Alive: true, Drained: true}}}}}}
 	for i := range o.Servers {
 		o.Servers[i].Parts = []node.PartStatus{{Name: part.Web, Healthy: true}}
 	}
@@ -128,4 +136,11 @@ func TestStatusRemarks(t *testing.T) {
 		t.Fatal(err)
 	}
 	compareGolden(t, "status-remarks.txt", out.Bytes())
+	for i := range o.Servers {
+		o.Servers[i].status.Members[0].Alive = false
+	}
+	o.summarise()
+	if want := "s2 is drained, but gets requests all the same: no server is there that is not drained"; o.remarks()[1] != want {
+		t.Errorf("remarks = %q, want %q", o.remarks(), want)
+	}
 }

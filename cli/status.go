@@ -55,6 +55,7 @@ type fleet struct {
 	AddressHolder string         `json:"address_holder"`
 	Writer        string         `json:"writer"`
 	Drained       []string       `json:"drained,omitempty"`     // servers that get no new requests
+	Spared        bool           `json:"spared,omitempty"`      // but they do, for no other is there
 	Maintenance   bool           `json:"maintenance,omitempty"` // every visitor gets the maintenance page
 	Servers       []serverStatus `json:"servers"`
 }
@@ -116,7 +117,8 @@ func (o *fleet) summarise() {
 		if st.Quorum || o.Revision == 0 {
 			o.Quorum = o.Quorum || st.Quorum
 			o.Revision = max(o.Revision, st.Revision)
-			o.Drained, o.Maintenance = drainedMembers(st.Members), st.Maintenance
+			o.Drained, o.Spared = drainedMembers(st.Members)
+			o.Maintenance = st.Maintenance
 			if st.AddressHolder != "" {
 				o.AddressHolder = st.AddressHolder
 			}
@@ -137,14 +139,17 @@ func (o *fleet) summarise() {
 	o.Healthy = o.Healthy && o.AddressHolder != "" && o.Writer != ""
 }
 
-func drainedMembers(members []part.Member) []string {
-	var names []string
+// drainedMembers are those that are drained; spared is true if balancers do
+// not follow that, because nobody else is there.
+func drainedMembers(members []part.Member) (names []string, spared bool) {
+	others := false
 	for _, m := range members {
 		if m.Drained {
 			names = append(names, m.Name)
 		}
+		others = others || m.Alive && !m.Drained
 	}
-	return names
+	return names, len(names) > 0 && !others
 }
 
 func (o *fleet) print(w io.Writer) error {
@@ -200,12 +205,20 @@ func (o *fleet) remarks() []string {
 	}
 	for _, s := range o.Servers {
 		for _, name := range slices.Sorted(maps.Keys(s.Workers)) {
-			if why := s.Workers[name].HandOver; why != "" {
-				r = append(r, fmt.Sprintf("%s: %s; the former process serves on", s.Server, why))
+			w := s.Workers[name]
+			if w.HandOver != "" {
+				r = append(r, fmt.Sprintf("%s: %s; the former process serves on", s.Server, w.HandOver))
+			}
+			if n := len(w.Retiring); n > 0 {
+				r = append(r, fmt.Sprintf("%s %s: former processes that finish their open connections: %d", s.Server, name, n))
 			}
 		}
 	}
 	for _, s := range o.Drained {
+		if o.Spared {
+			r = append(r, fmt.Sprintf("%s is drained, but gets requests all the same: no server is there that is not drained", s))
+			continue
+		}
 		r = append(r, fmt.Sprintf("%s is drained: it gets no new requests; `trivet undrain %s` takes it back", s, s))
 	}
 	return r

@@ -182,7 +182,11 @@ func (u *upgrade) settle(ctx context.Context, server, build string) error {
 	var why string
 	var since time.Time
 	err := until(ctx, func() (bool, error) {
-		if why = u.lacks(ctx, server, build); why != "" {
+		lacks := u.lacks(ctx, server, build)
+		if ctx.Err() != nil {
+			return false, nil // the answer was cut short
+		}
+		if why = lacks; why != "" {
 			since = time.Time{}
 			return false, u.refusal(ctx, server, build)
 		}
@@ -191,7 +195,7 @@ func (u *upgrade) settle(ctx context.Context, server, build string) error {
 		}
 		return time.Since(since) >= lasting, nil
 	})
-	if err != nil && why != "" {
+	if ctx.Err() != nil && why != "" {
 		return fmt.Errorf("%w (%s)", err, why)
 	}
 	return err

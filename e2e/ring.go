@@ -96,7 +96,15 @@ type Status struct {
 		Server string `json:"server"`
 		Power  string `json:"power"`
 		Error  string `json:"error"`
-		Parts  []struct {
+		Build  string `json:"build"`
+
+		Workers map[string]struct {
+			PID      int        `json:"pid"`
+			Build    string     `json:"build"`
+			Retiring []struct{} `json:"retiring"`
+		} `json:"workers"`
+
+		Parts []struct {
 			Name    string `json:"name"`
 			Healthy bool   `json:"healthy"`
 			Problem string `json:"problem"`

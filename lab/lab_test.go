@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 				os.Exit(1)
 			}
 			os.Exit(0)
-		case "test-node":
+		case "test-node", "node":
 			testNode()
 		case "test-stranger":
 			testStranger()

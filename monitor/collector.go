@@ -3,6 +3,7 @@ package monitor
 import (
 	"context"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -113,16 +114,33 @@ func (c *collector) look(now time.Time) (gone []*target) {
 	return gone
 }
 
+// retiring stands in the name of a process that has handed over to another,
+// between the name that both have and its pid.
+const retiring = "-retiring-"
+
+// maxRetiring is how many former processes of one name are read.
+const maxRetiring = 4
+
 // sockets are those of the processes: one for each name, in dir itself or in
-// the folder of that name. Another name in a process's folder would be a
-// process that passes for another, and is not read.
+// the folder of that name, with those of a few that had the name before.
+// Another name in a process's folder would be a process that passes for
+// another, and is not read.
 func sockets(dir string) []string {
 	paths, _ := filepath.Glob(filepath.Join(dir, "*.sock"))
 	inside, _ := filepath.Glob(filepath.Join(dir, "*", "*.sock"))
+	former := map[string]int{}
 	for _, path := range inside {
-		if filepath.Base(path) == filepath.Base(filepath.Dir(path))+".sock" {
-			paths = append(paths, path)
+		name, pid, retires := strings.Cut(strings.TrimSuffix(filepath.Base(path), ".sock"), retiring)
+		if name != filepath.Base(filepath.Dir(path)) {
+			continue
 		}
+		if _, err := strconv.ParseUint(pid, 10, 32); retires && (err != nil || former[name] == maxRetiring) {
+			continue
+		}
+		if retires {
+			former[name]++
+		}
+		paths = append(paths, path)
 	}
 	return paths
 }

@@ -82,7 +82,10 @@ func serveMetrics(t *testing.T, r *metric.Registry, dir string) {
 // A worker cannot pass for another by a socket of that one's name in its own folder.
 func TestSockets(t *testing.T) {
 	dir := t.TempDir()
-	for _, path := range []string{"node.sock", "web/web.sock", "web/balancer.sock", "web/deep/deep.sock", "web/other"} {
+	for _, path := range []string{
+		"node.sock", "web/web.sock", "web/balancer.sock", "web/deep/deep.sock", "web/other", "web/web-next.sock", "web/web-retiring-x.sock",
+		"web/web-retiring-1.sock", "web/web-retiring-2.sock", "web/web-retiring-3.sock", "web/web-retiring-4.sock", "web/web-retiring-5.sock", "web/balancer-retiring-1.sock",
+	} {
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, path)), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -90,7 +93,10 @@ func TestSockets(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	want := []string{filepath.Join(dir, "node.sock"), filepath.Join(dir, "web/web.sock")}
+	var want []string
+	for _, path := range []string{"node.sock", "web/web-retiring-1.sock", "web/web-retiring-2.sock", "web/web-retiring-3.sock", "web/web-retiring-4.sock", "web/web.sock"} {
+		want = append(want, filepath.Join(dir, path))
+	}
 	if diff := cmp.Diff(want, sockets(dir)); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}

@@ -28,8 +28,10 @@ const (
 )
 
 // meaningOf says what a series of a process means. Visitors' requests are
-// counted where they arrive, at the balancer.
+// counted where they arrive, at the balancer, also at one that has handed over
+// to another and finishes.
 func meaningOf(l labels.Labels, process string) meaning {
+	process, _, _ = strings.Cut(process, retiring)
 	switch name := l.Get(model.MetricNameLabel); {
 	case name == "trivet_database_queries_total":
 		return meansQuery

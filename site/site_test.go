@@ -263,8 +263,14 @@ func TestWell(t *testing.T) {
 		code   int
 		want   bool
 	}{
-		{"200-299", 200, true}, {"200-299", 299, true}, {"200-299", 300, false}, {"200-299", 199, false},
-		{"204", 204, true}, {"204", 200, false}, {"", 200, true}, {"", 302, false},
+		{"200-299", 200, true},
+		{"200-299", 299, true},
+		{"200-299", 300, false},
+		{"200-299", 199, false},
+		{"204", 204, true},
+		{"204", 200, false},
+		{"", 200, true},
+		{"", 302, false},
 	}
 	for _, tt := range tests {
 		if got := (site.Health{Status: tt.status}).Well(tt.code); got != tt.want {

@@ -670,3 +670,35 @@ func TestBackoff(t *testing.T) {
 		t.Errorf("Wait = %v, want canceled", err)
 	}
 }
+
+func TestRename(t *testing.T) {
+	dir := t.TempDir()
+	next, old := mustStart(t, dir, shell(dir, "next", "exec sleep 600")), mustStart(t, dir, shell(dir, "main", "exec sleep 600"))
+	for _, rename := range []struct {
+		p  *Process
+		to string
+	}{{old, "former"}, {next, "main"}, {next, "main"}} {
+		if err := rename.p.Rename(rename.to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := mustAdopt(t, dir, "main"); got.PID() != next.PID() {
+		t.Errorf("main is %d, want %d", got.PID(), next.PID())
+	}
+	if _, err := Adopt(dir, "next"); !errors.Is(err, ErrNone) {
+		t.Errorf("Adopt of the name before = %v, want ErrNone", err)
+	}
+	// The end of the former one leaves the other's record alone.
+	if err := old.Stop(t.Context(), syscall.SIGKILL, time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Adopt(dir, "former"); !errors.Is(err, ErrNone) {
+		t.Errorf("Adopt of the former = %v, want ErrNone", err)
+	}
+	if pid, err := Running(dir, "main"); pid != next.PID() || err != nil {
+		t.Errorf("Running = %d, %v, want %d", pid, err, next.PID())
+	}
+	if err := old.Rename("other"); err == nil {
+		t.Error("Rename of what has ended = nil, want an error")
+	}
+}

@@ -96,7 +96,7 @@ func (w *Worker) takeTurns(ctx context.Context, old *instance) (*instance, error
 	if err := old.p.Stop(ctx, syscall.SIGTERM, aloneGrace); err != nil {
 		return old, err
 	}
-	w.ended(old)
+	w.empty("its process ended; the next one is starting")
 	next, err := w.start()
 	if err != nil {
 		return nil, err

@@ -78,10 +78,15 @@ func (w *Worker) ended(i *instance) {
 		w.cfg.Log.Warn("worker ended", "worker", w.cfg.Name, "pid", i.p.PID(), "err", i.p.Err())
 	}
 	i.p.Release()
+	w.empty("its process ended; starting it again")
+}
+
+// empty notes that no process is in charge.
+func (w *Worker) empty(why string) {
 	w.mu.Lock()
 	w.current = nil
 	w.mu.Unlock()
-	w.report(nil, "its process ended; starting it again")
+	w.report(nil, why)
 }
 
 // fellSilent reports at a tick, which came late by so much, whether i has not

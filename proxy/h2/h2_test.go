@@ -112,6 +112,10 @@ func must(err error) {
 // echo answers with the request's body and trailer.
 func echo(s *Stream) {
 	_ = s.Head(200, nil, -1)
+<<<<<<< HEAD
+=======
+	_ = s.Flush()
+>>>>>>> main
 	p := make([]byte, 32<<10)
 	for {
 		n, err := s.Read(p)

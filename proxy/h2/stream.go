@@ -48,6 +48,9 @@ var streams = sync.Pool{New: func() any { return new(Stream) }}
 // ErrBody is returned for an answer whose body is not as long as was said.
 var ErrBody = errors.New("answer's body is not as long as its head says")
 
+// ErrEnded is returned by Read once the answer has ended before the body.
+var ErrEnded = errors.New("stream was answered before its body ended")
+
 // open makes s one of c's streams and has it answered. mu is held.
 func (c *Conn) open(s *Stream, ended bool) {
 	s.readable.L, s.writable.L = &c.mu, &c.mu
@@ -188,12 +191,14 @@ func (s *Stream) Read(p []byte) (n int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s.goOn()
-	for s.body.n == 0 && !s.ended && !s.gone {
+	for s.body.n == 0 && !s.ended && !s.gone && !s.done {
 		s.wait(&s.readable, !s.begun)
 	}
 	switch {
 	case s.gone:
 		return 0, s.err
+	case s.body.n == 0 && !s.ended:
+		return 0, ErrEnded
 	case s.body.n == 0:
 		return 0, io.EOF
 	}
@@ -252,7 +257,8 @@ func (s *Stream) Head(status int, fields []wire.Field, length int64) error {
 		return nil
 	}
 	s.begin(status, length)
-	keep := s.bare && length <= 0 && status != 204
+	// Of a 304 too it would be right, but net/http's client then misses the body.
+	keep := length <= 0 && string(s.request.Method) == "HEAD" && status != 204 && status != 304
 	block = c.encoder.answer(block, fields, keep)
 	if length > 0 || length == 0 && !s.bare {
 		block = c.encoder.length(block, length)
@@ -396,6 +402,7 @@ func (s *Stream) End(trailer []wire.Field) error {
 		c.frame(frameData, flagEndStream, s.id, 0)
 	}
 	s.done = true
+	s.readable.Broadcast() // a Read that is under way fails: nobody cares for the rest
 	c.endIfWhole(s)
 	c.flush(shared)
 	return nil

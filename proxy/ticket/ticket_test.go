@@ -96,11 +96,28 @@ func (a *authority) door(keys string, names ...string) *Door {
 	return d
 }
 
+// connection is both ends of one over loopback.
+func connection(t testing.TB) (client, server net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if client, err = net.Dial("tcp", l.Addr().String()); err == nil {
+		server, err = l.Accept()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client, server
+}
+
 // meet makes a connection over which the server says hello, and returns what
 // the client sees of it.
 func meet(t testing.TB, server *tls.Config, client *tls.Config) (tls.ConnectionState, error) {
 	t.Helper()
-	a, b := net.Pipe()
+	a, b := connection(t)
 	defer a.Close()
 	go func() {
 		defer b.Close()
@@ -321,8 +338,9 @@ func TestTicketGoesOutWithTheAnswer(t *testing.T) {
 		{"TLS 1.2", tls.VersionTLS12, true, 3},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			client, server := net.Pipe()
+			client, server := connection(t)
 			defer client.Close()
+			defer server.Close()
 			w := &counted{Conn: server}
 			served := make(chan error, 1)
 			go func() {

@@ -25,10 +25,12 @@ var past = time.Unix(1, 0)
 type Conn struct {
 	net.Conn
 	target *Target
+	pool   *Pool           // that counts it in gate.begun
 	raw    syscall.RawConn // of the socket, beneath TLS too; nil: there is none
 	plain  bool
 	reused bool
 	came   bool // the answer's head
+	awaits bool // counted in gate.awaited
 	tunnel bool
 	used   int64 // last known use
 	began  int64 // of the wait for the head
@@ -70,6 +72,8 @@ func (c *Conn) Begin() {
 		c.takeBack(phaseBegun, phaseEjected)
 	}
 	if p := t.pool.Load(); p != nil {
+		c.pool = p
+		p.gate.begun.Add(1)
 		p.sweep()
 	}
 }
@@ -79,6 +83,10 @@ func (c *Conn) Begin() {
 func (c *Conn) Await(now int64) {
 	c.began = now
 	c.used = now
+	if c.pool != nil && !c.awaits {
+		c.awaits = true
+		c.pool.gate.awaited.Add(1)
+	}
 	if p := c.phase.Load(); p >= 0 {
 		c.phase.CompareAndSwap(p, max(now, phaseBegun+1))
 	}
@@ -93,12 +101,25 @@ func (c *Conn) Came(now int64) error {
 	}
 	c.came = true
 	c.used = now
+	c.settled()
 	if p > phaseBegun {
 		c.took = max(now-c.began, 1)
 		c.target.latency.observe(now, c.took)
 		c.target.passive.times.add(c.took)
 	}
 	return nil
+}
+
+// settled ends the time in which the request is with the target without a head.
+func (c *Conn) settled() {
+	if c.pool == nil {
+		return
+	}
+	if c.awaits {
+		c.pool.gate.awaited.Add(-1)
+	}
+	c.pool.gate.begun.Add(-1)
+	c.pool, c.awaits = nil, false
 }
 
 // takeBack interrupts the connection unless its phase is another by now.
@@ -144,6 +165,7 @@ func (c *Conn) Done(o Outcome, keep bool) {
 	if p := c.phase.Load(); p > 0 {
 		c.phase.CompareAndSwap(p, phaseNone)
 	}
+	c.settled()
 	if c.tunnel {
 		t.tunnels.Add(-1)
 	} else {

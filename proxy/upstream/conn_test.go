@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"trivet/proxy/wire"
 )
@@ -103,6 +104,23 @@ func TestUnaskedBytes(t *testing.T) {
 	if g.Take(Now(), true) != nil {
 		t.Error("taken: a connection with bytes that nobody asked for")
 	}
+}
+
+// TestSessionTicketIsNotStale keeps a TLS connection on which the server's
+// session tickets lie unread.
+func TestSessionTicketIsNotStale(t *testing.T) {
+	_, g := stand(t, "tls")
+	c, err := g.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, "a ticket lies there", func() bool { c.gone(); return c.poll[0].Revents&unix.POLLIN != 0 })
+	c.Begin()
+	c.Done(OK, true)
+	if g.Take(Now(), true) != c {
+		t.Fatal("not taken: a connection with a session ticket")
+	}
+	ask(t, c, "/")
 }
 
 func TestInterrupt(t *testing.T) {

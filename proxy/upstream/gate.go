@@ -14,10 +14,12 @@ type Pass struct{ entered bool }
 // first. When the queue is full the newest is refused: those that have waited
 // already get their answer.
 type gate struct {
-	inside atomic.Int64 // requests whose answer's head has not come
-	most   atomic.Int64 // inside since the adaptive limit looked
-	length atomic.Int64 // of the queue
-	shed   atomic.Uint64
+	inside  atomic.Int64 // requests whose answer's head has not come
+	begun   atomic.Int64 // those of them that are with a target
+	awaited atomic.Int64 // those of them that are written
+	most    atomic.Int64 // busy since the adaptive limit looked
+	length  atomic.Int64 // of the queue
+	shed    atomic.Uint64
 
 	mu    sync.Mutex
 	queue []*queued
@@ -59,10 +61,11 @@ func (p *Pool) Leave(pass Pass, o Outcome) {
 
 // tryEnter admits one request if there is room.
 func (p *Pool) tryEnter(s *Settings) bool {
-	if s.InFlight > 0 && full(s) {
+	if s.InFlight > 0 && p.full(s) {
 		return false
 	}
-	n := p.gate.inside.Add(1)
+	p.gate.inside.Add(1)
+	n := p.gate.busy()
 	if s.Adaptive && n > p.adaptive.limit.Load() {
 		p.gate.inside.Add(-1)
 		return false
@@ -73,20 +76,24 @@ func (p *Pool) tryEnter(s *Settings) bool {
 	return true
 }
 
-// full says whether all targets have as many requests as they may. Where none
-// is in service at all that is not for the queue to mend.
-func full(s *Settings) bool {
+// busy is what the adaptive limit bounds: the requests inside, but for those
+// whose body is still coming. A slow client is no sign of congestion, and must
+// not take the place of others.
+func (g *gate) busy() int64 { return g.inside.Load() - g.begun.Load() + g.awaited.Load() }
+
+// full says whether the targets have as many requests as they may, with those
+// that are admitted but not with a target yet. Where none is in service at all
+// that is not for the queue to mend.
+func (p *Pool) full(s *Settings) bool {
+	var room int64
 	some := false
 	for _, t := range s.Targets {
-		if State(t.state.Load()) == Down || t.drained.Load() {
-			continue
+		if State(t.state.Load()) != Down && !t.drained.Load() {
+			room += max(int64(s.InFlight)-t.inFlight.Load(), 0)
+			some = true
 		}
-		if t.inFlight.Load() < int64(s.InFlight) {
-			return false
-		}
-		some = true
 	}
-	return some
+	return some && room <= max(p.gate.inside.Load()-p.gate.begun.Load(), 0)
 }
 
 // enqueue waits for admission.
@@ -147,7 +154,7 @@ func (p *Pool) queueLimit(s *Settings) lineLimit {
 	if s.Patience <= 0 {
 		l.length = 0
 	}
-	if limit := p.adaptive.limit.Load(); s.Adaptive && p.gate.inside.Load() >= limit {
+	if limit := p.adaptive.limit.Load(); s.Adaptive && p.gate.busy() >= limit {
 		l.err = ErrShed
 		l.length = min(l.length, int(limit))
 	}

@@ -154,45 +154,59 @@ func (p *Pool) InFlight() int64 {
 // waitersLimit bounds the requests that wait for a target in one pool; one more fails at once.
 const waitersLimit = 2048
 
+// waitLeast is how long Wait takes at least: who waits has just found nothing to
+// choose, so what is usable was tried, and is given a moment.
+const waitLeast = 20 * time.Millisecond
+
 // Wait returns nil once some target can be chosen. It fails with ErrNoTarget
 // when there is none until then or too many wait, or with ctx's cause.
 func (p *Pool) Wait(ctx context.Context, until time.Time) error {
 	timer := time.NewTimer(time.Until(until))
 	defer timer.Stop()
-	for {
-		wake, err := p.wait()
-		if wake == nil {
-			return err
-		}
+	if !p.queueForTarget() {
+		return ErrNoTarget
+	}
+	defer p.waited()
+	pause := time.NewTimer(waitLeast)
+	defer pause.Stop()
+	for wake := (<-chan struct{})(nil); ; {
 		select {
+		case <-pause.C:
 		case <-wake:
-			p.waited()
 		case <-timer.C:
-			p.waited()
 			return ErrNoTarget
 		case <-ctx.Done():
-			p.waited()
 			return context.Cause(ctx)
+		}
+		if wake = p.awaited(); wake == nil {
+			return nil
 		}
 	}
 }
 
-// wait returns the channel to wait on, or nil when there is nothing to wait for.
-func (p *Pool) wait() (<-chan struct{}, error) {
+// queueForTarget is false when too many wait already.
+func (p *Pool) queueForTarget() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.waiters >= waitersLimit {
+		return false
+	}
+	p.waiters++
+	p.sweep()
+	return true
+}
+
+// awaited returns the channel to wait on, or nil when some target is usable.
+func (p *Pool) awaited() <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.usable(Now()) {
-		return nil, nil
+		return nil
 	}
-	if p.waiters >= waitersLimit {
-		return nil, ErrNoTarget
-	}
-	p.waiters++
 	if p.wake == nil {
 		p.wake = make(chan struct{})
 	}
-	p.sweep()
-	return p.wake, nil
+	return p.wake
 }
 
 func (p *Pool) waited() {

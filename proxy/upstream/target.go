@@ -81,6 +81,7 @@ type Target struct {
 	opening int
 	reaping bool
 	why     string // of the state
+	fallen  bool   // it was Down since it was Up
 	told    string // condition that was reported last
 	toldWhy string
 	since   time.Time // of the condition
@@ -118,7 +119,11 @@ func (t *Target) SetState(s State, why string) State {
 	t.mu.Lock()
 	former := State(t.state.Swap(int32(s)))
 	t.why = why
-	if former == Down && s == Up {
+	if t.told == s.String() {
+		t.toldWhy = why
+	}
+	t.fallen = t.fallen || s == Down
+	if t.fallen && s == Up {
 		t.begin(Now())
 	}
 	t.mu.Unlock()
@@ -131,8 +136,9 @@ func (t *Target) SetState(s State, why string) State {
 	return former
 }
 
-// begin forgets what was before the target went down, and starts slowly.
+// begin forgets what was before the target went down, and starts slowly. t.mu is held.
 func (t *Target) begin(now int64) {
+	t.fallen = false
 	t.latency.forget()
 	t.passive.errors.Store(0)
 	t.ejected.Store(0)

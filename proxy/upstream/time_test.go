@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,17 +24,25 @@ func bubble(t *testing.T, f func(t *testing.T)) {
 }
 
 // watched is a pool that says what it tells.
-func watched(s Settings, targets ...*Target) (*Pool, *[]string) {
-	var told []string
-	p := NewPool(PoolConfig{
-		Suspect: func(g *Target) { told = append(told, "suspect "+g.Name()) },
-		Changed: func(g *Target, from, to, why string) {
-			told = append(told, fmt.Sprintf("%s %s→%s: %s", g.Name(), from, to, why))
-		},
+func watched(s Settings, targets ...*Target) (p *Pool, told func() []string) {
+	var mu sync.Mutex
+	var all []string
+	tell := func(what string) {
+		mu.Lock()
+		defer mu.Unlock()
+		all = append(all, what)
+	}
+	p = NewPool(PoolConfig{
+		Suspect: func(g *Target) { tell("suspect " + g.Name()) },
+		Changed: func(g *Target, from, to, why string) { tell(fmt.Sprintf("%s %s→%s: %s", g.Name(), from, to, why)) },
 	})
 	s.Targets = targets
 	p.Set(s)
-	return p, &told
+	return p, func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(all)
+	}
 }
 
 func TestLateAndTimeout(t *testing.T) {
@@ -42,15 +52,15 @@ func TestLateAndTimeout(t *testing.T) {
 		c := dialed(t, g)
 		c.Await(Now())
 		time.Sleep(140 * time.Millisecond)
-		if len(*told) > 0 {
-			t.Errorf("after 140 ms: got %q, want nothing", *told)
+		if len(told()) > 0 {
+			t.Errorf("after 140 ms: got %q, want nothing", told())
 		}
 		time.Sleep(80 * time.Millisecond)
-		if diff := cmp.Diff([]string{"suspect a"}, *told); diff != "" {
+		if diff := cmp.Diff([]string{"suspect a"}, told()); diff != "" {
 			t.Errorf("after 220 ms: %s", diff)
 		}
 		time.Sleep(500 * time.Millisecond)
-		if n := len(*told); n != 2 {
+		if n := len(told()); n != 2 {
 			t.Errorf("after 720 ms: suspect %d times, want 2", n)
 		}
 		time.Sleep(1200 * time.Millisecond)
@@ -149,6 +159,10 @@ func TestWait(t *testing.T) {
 		if got := time.Since(begin); got != 1100*time.Millisecond {
 			t.Errorf("waited in all: got %s, want 1.1s", got)
 		}
+		begin = time.Now()
+		if err := p.Wait(t.Context(), begin.Add(time.Second)); err != nil || time.Since(begin) != waitLeast {
+			t.Errorf("what is usable was tried: got %v after %s, want nil after %s", err, time.Since(begin), waitLeast)
+		}
 		g.Skip(300 * time.Millisecond)
 		if err := p.Wait(t.Context(), time.Now().Add(time.Second)); err != nil {
 			t.Errorf("a skip that ends: got %v, want nil", err)
@@ -203,7 +217,7 @@ func TestEjectionByErrors(t *testing.T) {
 		if got := time.Until(a.Status().Until); got != 10*time.Second {
 			t.Errorf("after a good while: out for %s, want 10s", got)
 		}
-		if diff := cmp.Diff("a up→ejected: 3 errors in a row", (*told)[0]); diff != "" {
+		if diff := cmp.Diff("a up→ejected: 3 errors in a row", told()[0]); diff != "" {
 			t.Error(diff)
 		}
 	})
@@ -271,6 +285,36 @@ func TestEjectionOfOutliers(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestSlowStartAfterUnwell(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := inertTarget("a", 4)
+		_, told := watched(Settings{SlowStart: 10 * time.Second}, g)
+		g.SetState(Unwell, "answers 503")
+		g.SetState(Up, "")
+		g.SetState(Down, "silent")
+		g.SetState(Unwell, "answers 503")
+		g.SetState(Unwell, "answers 500")
+		if got := g.Status(); got.Why != "answers 500" {
+			t.Errorf("why: got %+v", got)
+		}
+		g.SetState(Up, "")
+		if got := g.Status(); got.State != "slow-start" || got.Effective != 0.4 || got.Why != "" {
+			t.Errorf("as it comes back: got %+v, want slow-start with 0.4", got)
+		}
+		time.Sleep(10 * time.Second)
+		if got := g.Status(); got.State != "up" || got.Effective != 4 {
+			t.Errorf("10 s later: got %+v, want up with 4", got)
+		}
+		want := []string{
+			"a up→unwell: answers 503", "a unwell→up: ", "a up→down: silent", "a down→unwell: answers 503",
+			"a unwell→slow-start: ", "a slow-start→up: ",
+		}
+		if diff := cmp.Diff(want, told()); diff != "" {
+			t.Error(diff)
+		}
+	})
 }
 
 func TestRetryBudget(t *testing.T) {

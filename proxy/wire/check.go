@@ -36,7 +36,7 @@ func (r *Request) check(l *Limits) *Error {
 	if err := checkFields(r.Fields, l); err != nil {
 		return err
 	}
-	f := framing{}
+	var f framing
 	if err := f.read(r.Fields, 1); err != nil {
 		return err
 	}
@@ -46,14 +46,10 @@ func (r *Request) check(l *Limits) *Error {
 	if len(r.Host) == 0 {
 		return errHostMissing
 	}
-	r.Length = f.length // -1 where it is absent
-	if f.length < 0 && string(r.Method) == "CONNECT" {
+	if r.Length = f.length; r.Length < 0 { // its end is the stream's
 		return nil
 	}
-	if f.length >= 0 {
-		return r.checkBody()
-	}
-	return nil
+	return r.checkBody()
 }
 
 // checkPseudo checks what came in pseudo fields.
@@ -61,9 +57,10 @@ func (r *Request) checkPseudo() *Error {
 	if !ValidMethod(r.Method) {
 		return errMethod
 	}
-	if r.Host = present(r.Host); len(r.Host) == 0 {
+	if len(r.Host) == 0 {
 		r.Host = nil
-	} else if !ValidHost(r.Host) {
+	}
+	if r.Host != nil && !ValidHost(r.Host) {
 		return errHost
 	}
 	if string(r.Method) == "CONNECT" && len(r.Protocol) == 0 {

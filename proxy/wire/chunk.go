@@ -29,9 +29,8 @@ var trailerLimits = &Limits{Count: 64}
 // there are dropped.
 type Chunks struct {
 	state   chunkState
-	quoted  bool // the state is within a quoted string
-	digits  int  // of the size being read
-	ext     int  // bytes of extensions so far
+	digits  int // of the size being read
+	ext     int // bytes of extensions so far
 	left    int64
 	buf     []byte // the trailer as it came
 	trailer []Field

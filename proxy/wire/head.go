@@ -24,12 +24,16 @@ const leading = 4
 
 // HeadEnd is the index after the empty line that ends the head at the beginning
 // of b, or 0 if it is not there yet. from is the len(b) of the call before it,
-// 0 in the first. A line that ends without CR is an *Error at once, and so are
-// more than four empty lines before the head.
+// 0 in the first. So that no one is kept waiting for what can only be refused, it
+// is an *Error at once if a line ends without CR, if more than four empty lines
+// come before the head, or if its first byte cannot begin one.
 func HeadEnd(b []byte, from int) (end int, err error) {
 	start := skipLeading(b)
 	if start > 2*leading {
 		return 0, errEmptyLines
+	}
+	if !begins(b[start:]) {
+		return 0, errMethod
 	}
 	for i := max(from, start); i < len(b); i++ {
 		n := bytes.IndexByte(b[i:], '\n')
@@ -45,6 +49,11 @@ func HeadEnd(b []byte, from int) (end int, err error) {
 		}
 	}
 	return 0, nil
+}
+
+// begins says whether b may begin a start line, or an empty one before it.
+func begins(b []byte) bool {
+	return len(b) == 0 || classes[b[0]]&isToken != 0 || len(b) == 1 && b[0] == '\r'
 }
 
 // skipLeading is the index after the empty lines at the beginning of b.

@@ -3,7 +3,21 @@
 // and Response by which all versions of HTTP meet in the engine.
 //
 // It does no input or output. What two parsers could read differently is
-// refused, never repaired: an *Error says by which status.
+// refused, never repaired: an *Error says by which status. So is, beyond what the
+// RFCs demand,
+//   - a second Content-Length, Transfer-Encoding or Host, though it be equal;
+//   - a Transfer-Encoding that is not just "chunked" (501 if chunked comes last, and once);
+//   - an absolute-form target whose host is not the Host field's;
+//   - a host that is no plain name or address, see ValidHost, and a target with
+//     what no browser sends, see ValidPath;
+//   - a Connection field that names a field which must go on, like Content-Length;
+//   - a body in CONNECT and TRACE, and a length or coding in 1xx and 204 answers;
+//   - framing in trailers, and more than a little of chunk extensions.
+//
+// Accepted, because it is common and means one thing only: a status line without
+// the space after its status, "Content-Length: 0" in 204, bytes beyond ASCII in
+// field values, empty elements in Connection, and white space where the grammar
+// of chunk extensions has it.
 //
 // Slices in a Request or a Response point into the buffer that was parsed (or,
 // for HTTP/2 and 3, into what the field decoder returned) and are valid for as

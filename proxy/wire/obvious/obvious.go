@@ -43,6 +43,7 @@ const (
 
 var (
 	reLeading = regexp.MustCompile(`^(?:\r\n)*`)
+	reBegin   = regexp.MustCompile(`^(?:` + token + `|\r?$)`)
 	reField   = regexp.MustCompile(`^(` + token + `):(` + value + `)$`)
 	reToken   = regexp.MustCompile(`^` + token + `$`)
 	reCodings = regexp.MustCompile(`^` + ows + token + `(?:` + ows + `,` + ows + token + `)*` + ows + `$`)
@@ -67,6 +68,9 @@ func HeadEnd(stream []byte) int {
 		return -1
 	}
 	rest, end := s[lead:], 0
+	if !reBegin.MatchString(rest) {
+		return -1
+	}
 	if n := strings.Index(rest, "\r\n\r\n"); n >= 0 {
 		rest = rest[:n+4]
 		end = lead + len(rest)

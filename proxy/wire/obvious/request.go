@@ -48,6 +48,8 @@ func ParseRequest(head []byte, l Limits) (*Request, []int) {
 }
 
 func (r *Request) parseLine(m *message, line string, l Limits) {
+	method, _, spaced := strings.Cut(line, " ")
+	m.refuse(501, spaced && len(method) > 32 && reToken.MatchString(method))
 	parts := reRequestLine.FindStringSubmatch(line)
 	if parts == nil {
 		m.refuse(400, true)
@@ -55,7 +57,6 @@ func (r *Request) parseLine(m *message, line string, l Limits) {
 	}
 	r.Method = parts[1]
 	m.refuse(400, !reToken.MatchString(r.Method))
-	m.refuse(501, len(r.Method) > 32)
 	m.refuse(414, l.Target > 0 && len([]rune(parts[2])) > l.Target)
 	r.parseTarget(m, parts[2])
 	version := parts[3]

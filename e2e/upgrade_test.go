@@ -1,0 +1,147 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// operator is the ring as one sees it who has another build.
+func operator(program string) *Lab {
+	l := *ring
+	l.Program = program
+	return &l
+}
+
+// anotherBuild is the binary that is tried, but for its name.
+func anotherBuild(t *testing.T) string {
+	t.Helper()
+	data, err := os.ReadFile(ring.Binary())
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "trivet")
+	if err := os.WriteFile(path, fmt.Appendf(data, "another build: %s", t.Name()), 0o755); err != nil { // what follows an ELF file's sections is not looked at
+		t.Fatal(err)
+	}
+	return path
+}
+
+// brokenBuild is one in which that word of the command line ends at once.
+func brokenBuild(t *testing.T, word string) string {
+	t.Helper()
+	dir := t.TempDir()
+	source, overlay, out := filepath.Join(dir, "broken.go"), filepath.Join(dir, "overlay.json"), filepath.Join(dir, "trivet")
+	text := fmt.Sprintf("package cli\n\nimport \"os\"\n\nfunc init() {\n\tif len(os.Args) > 1 && os.Args[len(os.Args)-1] == %q && os.Args[1] != \"lab-init\" {\n\t\tprintln(\"this build is broken\")\n\t\tos.Exit(7)\n\t}\n}\n", word)
+	if err := os.WriteFile(source, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	data, err := json.Marshal(map[string]map[string]string{"Replace": {filepath.Join(ring.Root, "cli", "broken.go"): source}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(overlay, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-overlay", overlay, "-o", out, ".")
+	cmd.Dir, cmd.Env = ring.Root, append(os.Environ(), "CGO_ENABLED=0")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build a broken trivet: %v\n%s", err, text)
+	}
+	return out
+}
+
+// builds are those of all that runs, by "server process".
+func builds(t *testing.T) map[string]string {
+	t.Helper()
+	s, err := ring.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]string{}
+	for _, srv := range s.Servers {
+		all[srv.Server+" node"] = srv.Build
+		for name, w := range srv.Workers {
+			all[srv.Server+" "+name] = w.Build
+		}
+	}
+	return all
+}
+
+// Another build takes over on all servers and no visitor notices; the app and the database are not touched.
+func TestUpgrade(t *testing.T) {
+	ensureUp(t)
+	words := []string{"mariadbd", "foobar"}
+	before := map[string][]int{}
+	for _, server := range Servers {
+		for _, w := range words {
+			before[server+" "+w] = processes(t, server, w)
+		}
+	}
+	was := builds(t)
+	o := operator(anotherBuild(t))
+	l := load(t, func(*Load) {
+		out, err := o.Run(t.Context(), "upgrade")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Log(out)
+	})
+	l.whole(t)
+	if len(l.Lost) > 0 {
+		t.Errorf("%d posts were not acknowledged, the first: %s", len(l.Lost), l.Lost[0])
+	}
+	now := builds(t)
+	for what, build := range now {
+		if build == "" || build == was[what] || build != now["s1 node"] {
+			t.Errorf("%s runs build %q after %q, want that of s1's node, %q", what, build, was[what], now["s1 node"])
+		}
+	}
+	if len(now) != 5*len(Servers) {
+		t.Errorf("%d processes have a build, want %d", len(now), 5*len(Servers))
+	}
+	for _, server := range Servers {
+		for _, w := range words {
+			if got := processes(t, server, w); !slices.Equal(got, before[server+" "+w]) {
+				t.Errorf("%s: %s ran as %v, now as %v: it was restarted", server, w, before[server+" "+w], got)
+			}
+		}
+	}
+	out, err := o.Run(t.Context(), "upgrade")
+	if err != nil || strings.Count(out, "already") != len(Servers) {
+		t.Errorf("a second upgrade: %v, want that all run it already:\n%s", err, out)
+	}
+}
+
+// A build that does not work stops at the first server, which goes back to the one before.
+func TestUpgradeIsRolledBack(t *testing.T) {
+	for _, word := range []string{"web", "node"} {
+		t.Run(word+" is broken", func(t *testing.T) {
+			ensureUp(t)
+			was := builds(t)
+			o := operator(brokenBuild(t, word))
+			l := load(t, func(*Load) {
+				out, err := o.Run(t.Context(), "upgrade", "--timeout", "20s")
+				if err == nil || !strings.Contains(out, "it was rolled back to build "+was["s2 node"]) {
+					t.Errorf("upgrade = %v, want that it was rolled back", err)
+				}
+				t.Log(out)
+			})
+			l.whole(t)
+			if len(l.Lost) > 0 {
+				t.Errorf("%d posts were not acknowledged, the first: %s", len(l.Lost), l.Lost[0])
+			}
+			for what, build := range builds(t) {
+				if build != was[what] {
+					t.Errorf("%s runs build %q, want %q as before", what, build, was[what])
+				}
+			}
+			mustContain(t, must(t, "status"), "all parts are healthy")
+		})
+	}
+}
