@@ -106,17 +106,20 @@ func (x *index) serveParts(e *proxy.Exchange, f *file, ranges []span) error {
 			fields = append(fields, known)
 		}
 	}
-	if e.Start(206, fields, length) != nil || string(e.Request.Method) == "HEAD" {
-		return nil
+	if e.Start(206, fields, length) != nil {
+		return nil //nolint:nilerr // the visitor has gone
 	}
 	for i, s := range ranges {
 		if _, err := e.Write(heads[i]); err != nil {
-			return nil //nolint:nilerr // the visitor has gone; the answer had begun
-		}
-		if _, err := io.Copy(e, f.section(content, s)); err != nil {
 			return nil //nolint:nilerr // likewise
 		}
+		if _, err := io.Copy(e, f.section(content, s)); err != nil {
+			e.Abort(err)
+			return nil //nolint:nilerr // the answer had begun
+		}
 	}
-	_, _ = fmt.Fprintf(e, "\r\n--%s--\r\n", boundary)
+	if _, err := fmt.Fprintf(e, "\r\n--%s--\r\n", boundary); err == nil {
+		_ = e.End(nil)
+	}
 	return nil
 }

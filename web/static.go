@@ -60,10 +60,14 @@ func (x *index) serveDisk(e *proxy.Exchange, status int, fields []wire.Field, f 
 		return err
 	}
 	defer func() { _ = content.Close() }()
-	if e.Start(status, fields, s.to-s.from) != nil || string(e.Request.Method) == "HEAD" {
-		return nil // the visitor has gone, or has what was asked for
+	if e.Start(status, fields, s.to-s.from) != nil {
+		return nil //nolint:nilerr // the visitor has gone
 	}
-	_ = e.SendFile(content, s.from, s.to-s.from)
+	if err := e.SendFile(content, s.from, s.to-s.from); err != nil {
+		e.Abort(err)
+		return nil //nolint:nilerr // the answer had begun
+	}
+	_ = e.End(nil)
 	return nil
 }
 
