@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync"
 
+	"trivet/proxy/h2"
 	"trivet/proxy/upstream"
 	"trivet/proxy/wire"
 )
@@ -69,6 +70,8 @@ func clientFault(err error) error {
 	switch {
 	case errors.Is(err, ErrClientBody), errors.Is(err, ErrClientSlow), errors.Is(err, ErrTooLarge), errors.Is(err, ErrClientGone):
 		return err
+	case errors.Is(err, h2.ErrStill):
+		return errors.Join(ErrClientSlow, err)
 	}
 	return errors.Join(ErrClientBody, err)
 }
@@ -117,7 +120,7 @@ func (o *outgoing) feed() {
 	conn := o.journey.conn
 	err := o.copyBody(conn)
 	if err != nil {
-		if !errors.Is(err, errTarget) && !errors.Is(err, errAnswered) {
+		if !errors.Is(err, errTarget) && !errors.Is(err, errAnswered) && !errors.Is(err, h2.ErrEnded) {
 			conn.Interrupt(clientFault(err))
 		}
 		return

@@ -26,14 +26,14 @@ const StatusClientGone = 499
 // StatusOf is the status by which a failure to forward is answered.
 func StatusOf(err error) int {
 	switch {
+	case errors.Is(err, ErrClientGone):
+		return StatusClientGone
 	case errors.Is(err, ErrTooLarge):
 		return 413
 	case errors.Is(err, ErrClientSlow):
 		return 408
 	case errors.Is(err, ErrClientBody):
 		return statusOfBody(err)
-	case errors.Is(err, ErrClientGone):
-		return StatusClientGone
 	case errors.Is(err, upstream.ErrHeadTimeout), errors.Is(err, context.DeadlineExceeded):
 		return 504
 	case errors.Is(err, upstream.ErrNoTarget), errors.Is(err, upstream.ErrShed),

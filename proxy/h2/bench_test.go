@@ -29,7 +29,7 @@ func dialPlain(b *testing.B, addr string) *plain {
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(func() { n.Close() })
+	b.Cleanup(func() { closed(n) })
 	p := &plain{net: n, next: 1, in: make([]byte, 64<<10)}
 	p.out = append(p.out, prefaceText...)
 	p.frame(frameSettings, 0, 0, nil)
@@ -48,13 +48,17 @@ func dialPlain(b *testing.B, addr string) *plain {
 // browser is a head as a browser sends it.
 func browser(addr string) []hpack.HeaderField {
 	return []hpack.HeaderField{
-		{Name: ":method", Value: "GET"}, {Name: ":scheme", Value: "https"}, {Name: ":authority", Value: addr},
+		{Name: ":method", Value: "GET"},
+		{Name: ":scheme", Value: "https"},
+		{Name: ":authority", Value: addr},
 		{Name: ":path", Value: "/articles/2026/a-page-with-a-name"},
 		{Name: "user-agent", Value: "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"},
 		{Name: "accept", Value: "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"},
-		{Name: "accept-language", Value: "en-US,en;q=0.5"}, {Name: "accept-encoding", Value: "gzip, deflate, br, zstd"},
+		{Name: "accept-language", Value: "en-US,en;q=0.5"},
+		{Name: "accept-encoding", Value: "gzip, deflate, br, zstd"},
 		{Name: "cookie", Value: "session=0123456789abcdef0123456789abcdef"},
-		{Name: "sec-fetch-dest", Value: "document"}, {Name: "sec-fetch-mode", Value: "navigate"},
+		{Name: "sec-fetch-dest", Value: "document"},
+		{Name: "sec-fetch-mode", Value: "navigate"},
 	}
 }
 
@@ -157,6 +161,6 @@ func BenchmarkUpload(b *testing.B) {
 			b.Fatal(err)
 		}
 		_, _ = io.Copy(io.Discard, r.Body)
-		r.Body.Close()
+		closed(r.Body)
 	}
 }

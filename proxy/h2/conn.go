@@ -37,6 +37,7 @@ type Config struct {
 	Park    time.Duration // without a stream or a frame until Serve returns idle; 1 s
 	Head    time.Duration // for the preface, and for a head to come in whole; 10 s
 	Still   time.Duration // that a stream, or all writing, may make no progress; 30 s
+	Rate    int           // bytes in a second that a stream must move while its client is waited for, once that took Still; 250
 	// Window is how much of a request's body may be on its way or unread, at
 	// most, once it was seen that the handler keeps up; 1 MiB. All streams of a
 	// connection have twice as much together.
@@ -52,6 +53,7 @@ func (cfg *Config) prepare() {
 	orDefault(&cfg.Park, time.Second)
 	orDefault(&cfg.Head, 10*time.Second)
 	orDefault(&cfg.Still, 30*time.Second)
+	orDefault(&cfg.Rate, 250)
 	orDefault(&cfg.Window, 1<<20)
 	orDefault(&cfg.Limits.Head, 64<<10)
 	orDefault(&cfg.Limits.Count, 256)

@@ -49,6 +49,14 @@ func TestSlow(t *testing.T) {
 			must(r.open(1, r.getHead(), true))
 		}, true, nil},
 		{"window never opened", write, "", func(r *raw) { must(r.open(1, r.getHead(), true)) }, true, nil},
+		{"body comes in drops", read, "", func(r *raw) {
+			must(r.open(1, r.postHead(), false))
+			go func() {
+				for t := time.NewTicker(50 * time.Millisecond); r.WriteData(1, false, []byte("x")) == nil; {
+					<-t.C
+				}
+			}()
+		}, true, nil},
 		{"body does not come", read, "", func(r *raw) { must(r.open(1, r.postHead(), false)) }, true, nil},
 	}
 	for _, tt := range tests {
@@ -65,7 +73,7 @@ func TestSlow(t *testing.T) {
 			if tt.preface != "" {
 				n, err := net.Dial("tcp", b.addr)
 				must(err)
-				defer n.Close()
+				defer closed(n)
 				_, err = n.Write([]byte(tt.preface))
 				must(err)
 			} else {
@@ -135,7 +143,7 @@ func TestPark(t *testing.T) {
 func TestParkedShutdown(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(err)
-	defer l.Close()
+	defer closed(l)
 	b := &bench{t: t, addr: l.Addr().String()}
 	r := b.dial(t)
 	n, err := l.Accept()

@@ -14,40 +14,25 @@ import (
 	"trivet/proxy/wire"
 )
 
-// FuzzServe sends what it is given after the preface and SETTINGS: Serve must
-// neither panic nor hang, and what it answers must be frames.
+// FuzzServe sends frames made of what it is given: Serve must neither panic nor
+// hang, and what it answers must be frames. Each frame is a byte each for its
+// type, its flags, its stream and its length, and its payload.
 func FuzzServe(f *testing.F) {
-	add := func(make func(w *http2.Framer, e *hpack.Encoder, block *bytes.Buffer)) {
-		var b, block bytes.Buffer
-		w := http2.NewFramer(&b, nil)
-		w.AllowIllegalWrites = true
-		make(w, hpack.NewEncoder(&block), &block)
-		f.Add(b.Bytes())
-	}
-	head := func(e *hpack.Encoder, block *bytes.Buffer) []byte {
+	var block bytes.Buffer
+	e := hpack.NewEncoder(&block)
+	head := func() string {
 		block.Reset()
-		for _, h := range browser("a.test") {
+		for _, h := range browser("a.test")[:5] {
 			must(e.WriteField(h))
 		}
-		return block.Bytes()
+		return block.String()
 	}
-	add(func(w *http2.Framer, e *hpack.Encoder, block *bytes.Buffer) {
-		must(w.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: head(e, block), EndHeaders: true, EndStream: true}))
-		must(w.WriteHeaders(http2.HeadersFrameParam{StreamID: 3, BlockFragment: head(e, block), EndHeaders: true}))
-		must(w.WriteDataPadded(3, false, []byte("abc"), make([]byte, 5)))
-		must(w.WriteHeaders(http2.HeadersFrameParam{StreamID: 3, BlockFragment: []byte{0, 1, 'a', 1, 'b'}, EndHeaders: true, EndStream: true}))
-		must(w.WriteRSTStream(3, 8))
-	})
-	add(func(w *http2.Framer, e *hpack.Encoder, block *bytes.Buffer) {
-		b := head(e, block)
-		must(w.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: b[:9], Priority: http2.PriorityParam{Weight: 3}}))
-		must(w.WriteContinuation(1, true, b[9:]))
-		must(w.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 3}))
-		must(w.WriteWindowUpdate(0, 9))
-		must(w.WriteWindowUpdate(1, 9))
-		must(w.WritePing(false, [8]byte{}))
-		must(w.WriteGoAway(0, 0, nil))
-	})
+	raw := func(kind, flags, stream byte, payload string) string {
+		return string([]byte{kind, flags, stream, byte(len(payload))}) + payload
+	}
+	f.Add([]byte(raw(1, 5, 1, head()) + raw(1, 4, 3, head()) + raw(0, 8, 3, "\x02abc\x00\x00") + raw(1, 5, 3, "\x00\x01a\x01b") + raw(3, 0, 5, "\x00\x00\x00\x08")))
+	f.Add([]byte(raw(4, 0, 0, "\x00\x04\x00\x00\x00\x03") + raw(1, 1, 1, head()[:2]) + raw(9, 4, 1, head()[2:]) + raw(8, 0, 0, "\x00\x00\x00\x09") + raw(8, 0, 1, "\x00\x00\x00\x09")))
+	f.Add([]byte(raw(6, 0, 0, "12345678") + raw(7, 0, 0, "\x00\x00\x00\x00\x00\x00\x00\x00") + raw(2, 0, 3, "\x00\x00\x00\x01\x05") + raw(0x10, 0, 0, "u=1")))
 	cfg := &Config{Handle: consume, Limits: wire.Limits{Target: 200, Field: 500, Head: 2000, Count: 20}, Head: time.Second, Still: time.Second}
 	f.Fuzz(func(t *testing.T, in []byte) {
 		client, server := net.Pipe()
@@ -59,23 +44,34 @@ func FuzzServe(f *testing.F) {
 				t.Error("idle")
 			}
 		}()
-		go func() {
-			w := http2.NewFramer(client, nil)
-			_, _ = client.Write([]byte(prefaceText))
-			_ = w.WriteSettings()
-			_, _ = client.Write(in)
-			_, _ = client.Write(make([]byte, maxFrame+2*frameHead)) // DATA on stream 0: ends it, if nothing did
-		}()
+		go func() { _, _ = client.Write(framed(in)) }()
 		r := http2.NewFramer(nil, client)
 		r.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 		for {
-			if _, err := r.ReadFrame(); err != nil {
+			f, err := r.ReadFrame()
+			if err != nil || f.Header().Type == http2.FrameGoAway {
 				break
 			}
 		}
-		client.Close()
+		closed(client)
 		<-done
 	})
+}
+
+// framed makes frames of in, after the preface and SETTINGS, and one at the end that is a fault.
+func framed(in []byte) []byte {
+	var b bytes.Buffer
+	b.WriteString(prefaceText)
+	w := http2.NewFramer(&b, nil)
+	w.AllowIllegalWrites = true
+	must(w.WriteSettings())
+	for len(in) >= 4 {
+		n := min(int(in[3]), len(in)-4)
+		must(w.WriteRawFrame(http2.FrameType(in[0]%20), http2.Flags(in[1]), uint32(in[2]%16), in[4:4+n]))
+		in = in[4+n:]
+	}
+	must(w.WriteData(0, false, nil))
+	return b.Bytes()
 }
 
 // FuzzDecode compares our decoder with that of x/net, which allows some more.

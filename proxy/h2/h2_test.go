@@ -2,8 +2,6 @@ package h2
 
 import (
 	"bytes"
-	"context"
-	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -11,8 +9,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"golang.org/x/net/http2"
 
 	"trivet/proxy/wire"
 )
@@ -46,7 +42,7 @@ func listen(t testing.TB, cfg *Config) *bench {
 		}
 	})
 	t.Cleanup(func() {
-		l.Close()
+		_ = l.Close()
 		b.shutdown()
 		wg.Wait()
 	})
@@ -78,17 +74,17 @@ func (b *bench) shutdown() {
 
 // client is a well-behaved client that speaks HTTP/2 without TLS.
 func (b *bench) client() *http.Client {
-	tr := &http2.Transport{
-		AllowHTTP: true,
-		DialTLSContext: func(ctx context.Context, network, addr string, _ *tls.Config) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, addr)
-		},
-	}
+	p := new(http.Protocols)
+	p.SetUnencryptedHTTP2(true)
+	tr := &http.Transport{Protocols: p, ExpectContinueTimeout: 10 * time.Second}
 	b.t.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{Transport: tr, Timeout: 30 * time.Second}
 }
 
 func (b *bench) url(path string) string { return "http://" + b.addr + path }
+
+// closed closes c, whatever comes of it.
+func closed(c io.Closer) { _ = c.Close() }
 
 func field(name, value string) wire.Field {
 	return wire.Field{Name: []byte(name), Value: []byte(value), Kind: wire.KindOf([]byte(name))}
@@ -141,7 +137,7 @@ func get(t testing.TB, c *http.Client, url string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer r.Body.Close()
+	defer closed(r.Body)
 	b, err := io.ReadAll(r.Body)
 	if err != nil {
 		t.Fatal(err)
@@ -185,7 +181,7 @@ func TestBigBodies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer r.Body.Close()
+	defer closed(r.Body)
 	got, err := io.ReadAll(r.Body)
 	if err != nil || !bytes.Equal(got, want) {
 		t.Fatalf("got %d bytes, %v, want %d", len(got), err, len(want))

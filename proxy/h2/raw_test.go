@@ -28,7 +28,7 @@ func (b *bench) dial(t testing.TB, settings ...http2.Setting) *raw {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { n.Close() })
+	t.Cleanup(func() { closed(n) })
 	must(n.SetDeadline(time.Now().Add(20 * time.Second)))
 	r := &raw{Framer: http2.NewFramer(n, n), t: t, net: n, addr: b.addr}
 <<<<<<< HEAD

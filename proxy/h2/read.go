@@ -7,70 +7,6 @@ import (
 	"syscall"
 )
 
-// Frame types (RFC 9113, 6; RFC 9218, 7).
-const (
-	frameData uint8 = iota
-	frameHeaders
-	framePriority
-	frameReset
-	frameSettings
-	framePush
-	framePing
-	frameGoAway
-	frameWindow
-	frameContinuation
-	framePriorityUpdate uint8 = 0x10
-)
-
-// Frame flags.
-const (
-	flagEndStream  = 0x1 // and ACK
-	flagEndHeaders = 0x4
-	flagPadded     = 0x8
-	flagPriority   = 0x20
-)
-
-// Error codes (RFC 9113, 7).
-const (
-	codeNo uint32 = iota
-	codeProtocol
-	codeInternal
-	codeFlow
-	codeSettingsTime
-	codeStreamClosed
-	codeFrameSize
-	codeRefused
-	codeCancel
-	codeCompression
-	codeConnect
-	codeCalm
-)
-
-const (
-	frameHead   = 9
-	maxFrame    = 16384 // the largest we take, which is what the protocol starts with
-	maxStream   = 1<<31 - 1
-	prefaceText = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-)
-
-// frame is the head of a frame.
-type frame struct {
-	kind, flags uint8
-	stream      uint32
-}
-
-func (f frame) has(flag uint8) bool { return f.flags&flag != 0 }
-
-// fault is what a connection is closed for.
-type fault struct {
-	code uint32
-	why  string
-}
-
-func (f *fault) Error() string { return f.why }
-
-func protocol(why string) error { return &fault{codeProtocol, why} }
-
 // read handles frames until the connection is over, idle or drained.
 func (c *Conn) read() error {
 	if err := c.preface(); err != nil {
@@ -214,21 +150,6 @@ func (c *Conn) take(k level) error {
 	return c.spend(k)
 }
 
-// unpad is a frame's payload without its padding; padded says how much there was.
-func unpad(f frame, p []byte) (data []byte, padded int, err error) {
-	if !f.has(flagPadded) {
-		return p, 0, nil
-	}
-	if len(p) == 0 {
-		return nil, 0, &fault{codeFrameSize, "padded frame without its length"}
-	}
-	pad := int(p[0])
-	if pad >= len(p) {
-		return nil, 0, protocol("padding is longer than its frame")
-	}
-	return p[1 : len(p)-pad], 1 + pad, nil
-}
-
 func (c *Conn) data(f frame, p []byte) error {
 	if f.stream == 0 {
 		return protocol("DATA without a stream")
@@ -289,12 +210,12 @@ func (c *Conn) body(s *Stream, f frame, n int, b []byte) error {
 		}
 	}
 	s.recv.avail -= n
-	if pad := n - len(b); pad > 0 {
-		c.consumed(pad)
-		s.recv.owed += pad
+	if pad := n - len(b); pad > 0 && c.reading(s, pad) {
+		c.flushSoon()
 	}
 	s.body.put(b)
 	s.moved = c.cfg.sweep.now.Load()
+	s.came += int64(len(b))
 	if f.has(flagEndStream) {
 		c.remoteEnd(s)
 	}

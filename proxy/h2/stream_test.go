@@ -30,7 +30,7 @@ func TestBidirectional(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer r.Body.Close()
+	defer closed(r.Body)
 	for i := range 100 {
 		want := fmt.Sprintf("message %d", i)
 		_, err := pw.Write([]byte(want))
@@ -76,7 +76,7 @@ func TestInterim(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer r.Body.Close()
+	defer closed(r.Body)
 	body, err := io.ReadAll(r.Body)
 	if err != nil || string(body) != "abc" {
 		t.Errorf("got %q, %v, want abc", body, err)
@@ -114,7 +114,7 @@ func TestBodiless(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer r.Body.Close()
+			defer closed(r.Body)
 			body, err := io.ReadAll(r.Body)
 			if err != nil || len(body) > 0 || r.StatusCode != tt.status {
 				t.Errorf("got %d %q, %v", r.StatusCode, body, err)
@@ -162,7 +162,7 @@ func TestBroken(t *testing.T) {
 			b := listen(t, &Config{Handle: tt.handle})
 			r, err := b.client().Get(b.url("/"))
 			if err == nil {
-				defer r.Body.Close()
+				defer closed(r.Body)
 				_, err = io.ReadAll(r.Body)
 			}
 			if err == nil {
@@ -186,7 +186,7 @@ func TestEarly(t *testing.T) {
 		if err != nil || string(body) != "POST /" {
 			t.Fatalf("got %q, %v", body, err)
 		}
-		r.Body.Close()
+		closed(r.Body)
 	}
 	if len(b.all) != 1 {
 		t.Errorf("%d connections were needed, want 1", len(b.all))
@@ -211,7 +211,7 @@ func TestGone(t *testing.T) {
 		must(err)
 		time.AfterFunc(20*time.Millisecond, cancel)
 		if r, err := b.client().Do(req); err == nil {
-			r.Body.Close()
+			closed(r.Body)
 			t.Error("got an answer")
 		}
 		if err := <-told; !errors.Is(err, ErrReset) {
@@ -221,7 +221,7 @@ func TestGone(t *testing.T) {
 	t.Run("closed", func(t *testing.T) {
 		r := b.dial(t)
 		must(r.open(1, r.getHead(), true))
-		r.net.Close()
+		closed(r.net)
 		if err := <-told; !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("got %v, want %v", err, io.ErrUnexpectedEOF)
 		}

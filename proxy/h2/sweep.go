@@ -80,14 +80,25 @@ func (w *sweep) collect(all []*Conn) []*Conn {
 func (c *Conn) check(now int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !c.serving {
+		return
+	}
 	c.rise()
 	c.checkLeaving(now)
 	c.checkConn(now)
 	for _, s := range c.streams {
-		if s.waits > 0 && now-s.moved > int64(c.cfg.Still) {
+		if s.waits > 0 && s.tooSlow(now) {
 			c.stop(s)
 		}
 	}
+}
+
+// tooSlow says that the client, which is waited for, makes no progress or too
+// little of it. mu is held.
+func (s *Stream) tooSlow(now int64) bool {
+	cfg := s.conn.cfg
+	s.spent += step
+	return now-s.moved > int64(cfg.Still) || s.spent > cfg.Still && s.came < int64(s.spent/time.Millisecond)*int64(cfg.Rate)/1000
 }
 
 // checkConn looks at the connection itself. mu is held.

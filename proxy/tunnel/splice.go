@@ -29,10 +29,14 @@ func (e *Error) Unwrap() error { return e.Err }
 // reached dst. It waits on the runtime's poller and keeps to the deadlines of
 // both connections. Every error is an *Error; of src's early end it is one with
 // io.ErrUnexpectedEOF. After an error, bytes that src gave may be lost.
-func Splice(dst, src syscall.RawConn, n int64) (int64, error) {
+func Splice(dst, src syscall.RawConn, n int64) (int64, error) { return SpliceWatched(dst, src, n, nil) }
+
+// SpliceWatched is Splice that calls writing, if it is not nil, before each
+// write, with the number of bytes: so a limit can be set on dst alone.
+func SpliceWatched(dst, src syscall.RawConn, n int64, writing func(bytes int)) (int64, error) {
 	m := takeMover()
 	defer m.give()
-	m.bulk = n >= bulk
+	m.bulk, m.writing = n >= bulk, writing
 	left := n
 	for left > 0 {
 		k, err := m.move(dst, src, int(min(left, pipeSize)))
@@ -63,6 +67,8 @@ type mover struct {
 	pipe *pipe
 	buf  *[largeBuffer]byte
 
+	writing func(bytes int)
+
 	fillFrom, drainTo func(fd uintptr) bool
 }
 
@@ -74,7 +80,7 @@ var movers = sync.Pool{New: func() any {
 
 func takeMover() *mover {
 	m := movers.Get().(*mover)
-	m.bulk = false
+	m.bulk, m.writing = false, nil
 	return m
 }
 
@@ -107,6 +113,9 @@ func (m *mover) move(dst, src syscall.RawConn, want int) (int, error) {
 		return 0, nil
 	}
 	m.bulk = m.n >= bulk
+	if m.writing != nil {
+		m.writing(m.n)
+	}
 	if err := first(dst.Write(m.drainTo), m.err); err != nil {
 		return m.out, &Error{Write: true, Err: err}
 	}

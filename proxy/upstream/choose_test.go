@@ -211,6 +211,7 @@ type simulation struct {
 	now    int64
 	ends   endings
 	served map[string]int
+	bad    string // target that answers 502
 	random *rand.Rand
 }
 
@@ -240,7 +241,11 @@ func (s *simulation) run(t *testing.T, n int, gap time.Duration) {
 		for len(s.ends) > 0 && s.ends[0].at <= s.now {
 			e := heap.Pop(&s.ends).(ending)
 			_ = e.c.Came(e.at)
-			e.c.Done(OK, true)
+			o := OK
+			if e.c.Target().Name() == s.bad {
+				o = Bad
+			}
+			e.c.Done(o, true)
 		}
 		g := s.pool.Choose(&Choice{Now: s.now})
 		c := g.Take(s.now, false)
@@ -273,6 +278,18 @@ func TestEWMAAvoidsTheSlow(t *testing.T) {
 	s.run(t, 10000, 2*time.Millisecond)
 	if s.served["c"] < 2000 {
 		t.Errorf("requests of 10000 once it is as fast as the others: got %d", s.served["c"])
+	}
+}
+
+func TestEWMAIsNotFondOfFastErrors(t *testing.T) {
+	s := simulate(inertPool(Settings{}, 1, 1, 1), map[string]time.Duration{
+		"a": 5 * time.Millisecond, "b": 5 * time.Millisecond, "c": 100 * time.Microsecond,
+	})
+	s.bad = "c"
+	s.run(t, 1000, 2*time.Millisecond)
+	s.run(t, 5000, 2*time.Millisecond)
+	if n := s.served["c"]; n > 500 {
+		t.Errorf("requests of 5000 to a target that fails fast: got %d, want few", n)
 	}
 }
 

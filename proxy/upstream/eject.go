@@ -17,6 +17,8 @@ type Ejection struct {
 }
 
 const (
+	errorTimes    = 8 // times its latency that an error counts as
+	errorLeast    = int64(100 * time.Millisecond)
 	ejectMost     = 10                             // times Ejection.For
 	outlierTimes  = 20                             // answers by which a target's latency is judged
 	outlierLeast  = float64(20 * time.Millisecond) // below, nobody is too slow
@@ -56,9 +58,20 @@ func (t *Target) account(c *Conn, o Outcome) {
 	if o == Broken && c.reused && !c.came {
 		return // it was closed while nobody used it: that says little of the target
 	}
+	t.latency.observe(c.failed())
 	if p != nil {
 		t.countError(p)
 	}
+}
+
+// failed is when an error came and what latency it counts as: more than it
+// took, or a target that fails fast would be chosen for it.
+func (c *Conn) failed() (now, took int64) {
+	if c.came {
+		return c.used, max(errorTimes*c.took, errorLeast)
+	}
+	now = Now()
+	return now, max(errorTimes*(now-c.used), errorLeast)
 }
 
 func (t *Target) succeeded(c *Conn, p *Pool) {
