@@ -21,6 +21,10 @@ const (
 	helloTimeout = 5 * time.Second
 	passIdle     = 10 * time.Minute // without a byte either way
 	passTries    = 3
+
+	// answerTimeout is how long a web server may take to greet: a handshake's
+	// sums take it a millisecond.
+	answerTimeout = time.Second
 )
 
 // unrecognizedName is the alert by which a name is refused (RFC 6066, 3):
@@ -106,8 +110,12 @@ func (b *Balancer) pass(ctx context.Context, c net.Conn) {
 	if err != nil {
 		return
 	}
-	up := b.passTo(ctx, append(from, begin...))
+	up, first := b.passTo(ctx, append(from, begin...))
 	if up == nil {
+		return
+	}
+	defer up.Done(upstream.OK, false)
+	if _, err := c.Write(first); err != nil {
 		return
 	}
 	b.meters.passed.WithLabelValues(up.Target().Name()).Inc()
@@ -115,7 +123,6 @@ func (b *Balancer) pass(ctx context.Context, c net.Conn) {
 	stop := context.AfterFunc(ctx, func() { joined.Cancel(ctx.Err()) })
 	_, _, _ = joined.Run()
 	stop()
-	up.Done(upstream.OK, false)
 }
 
 // header says where c comes from, and what for.
@@ -133,9 +140,10 @@ func addrPort(a net.Addr) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// passTo connects to a web server and sends it what there is; nil: none takes it.
-// Nothing of a visitor's has been answered, so any other may be tried.
-func (b *Balancer) passTo(ctx context.Context, begin []byte) *upstream.Conn {
+// passTo sends begin to a web server and returns what it first said. Until one
+// has spoken, the visitor has been promised nothing, and any other may be tried;
+// nil: none answers.
+func (b *Balancer) passTo(ctx context.Context, begin []byte) (*upstream.Conn, []byte) {
 	ctx, cancel := context.WithTimeout(ctx, helloTimeout)
 	defer cancel()
 	var choice upstream.Choice
@@ -143,7 +151,7 @@ func (b *Balancer) passTo(ctx context.Context, begin []byte) *upstream.Conn {
 		t := b.raw.Choose(&choice)
 		if t == nil {
 			if b.raw.Wait(ctx, time.Now().Add(b.raw.Settings().Patience)) != nil {
-				return nil
+				return nil, nil
 			}
 			choice = upstream.Choice{}
 			continue
@@ -154,15 +162,27 @@ func (b *Balancer) passTo(ctx context.Context, begin []byte) *upstream.Conn {
 			continue
 		}
 		up.Begin()
-		_ = up.SetWriteDeadline(time.Now().Add(time.Second))
-		if _, err := up.Write(begin); err != nil {
-			up.Done(upstream.Broken, false)
-			continue
+		if first, err := greet(up, begin); err == nil {
+			up.Tunnel()
+			return up, first
 		}
-		_ = up.SetWriteDeadline(time.Time{})
-		return up
+		up.Done(upstream.Broken, false)
 	}
-	return nil
+	return nil, nil
+}
+
+// greet hands begin over and awaits the first word.
+func greet(up *upstream.Conn, begin []byte) ([]byte, error) {
+	_ = up.SetDeadline(time.Now().Add(answerTimeout))
+	if _, err := up.Write(begin); err != nil {
+		return nil, err
+	}
+	first := make([]byte, 8<<10)
+	n, err := up.Read(first)
+	if err != nil {
+		return nil, err
+	}
+	return first[:n], up.SetDeadline(time.Time{})
 }
 
 // handed is a listener of what the switch hands it.

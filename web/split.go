@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -149,5 +150,11 @@ type visitorConn struct {
 // RemoteAddr is the visitor's.
 func (c *visitorConn) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(c.from) }
 
-// NetConn is the connection beneath.
-func (c *visitorConn) NetConn() net.Conn { return c.Conn }
+// SyscallConn is the socket's.
+func (c *visitorConn) SyscallConn() (syscall.RawConn, error) {
+	s, ok := c.Conn.(syscall.Conn)
+	if !ok {
+		return nil, fmt.Errorf("use the socket of a %T: %w", c.Conn, errors.ErrUnsupported)
+	}
+	return s.SyscallConn()
+}
