@@ -40,6 +40,7 @@ var edges = map[string][]string{
 
 	"proxy":          {"proxy/h2", "proxy/tunnel", "proxy/upstream", "proxy/wire"},
 	"proxy/h2":       {"proxy/wire"},
+	"proxy/h3":       {"proxy/wire"},
 	"proxy/upstream": {"proxy/wire"},
 
 	"internal/floating": {"internal/link"},
@@ -69,6 +70,7 @@ var modules = map[string]string{
 	"github.com/prometheus/procfs":        "monitor",
 	"github.com/prometheus/prometheus":    "monitor",
 	"github.com/prometheus/common":        "monitor",
+	"github.com/quic-go/quic-go":          "proxy/h3",
 	"github.com/spiffe/go-spiffe/v2":      "internal/mtls",
 	"github.com/vishvananda/netlink":      "internal/link",
 	"go.etcd.io/etcd":                     "cluster",

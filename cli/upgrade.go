@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"slices"
@@ -88,11 +87,10 @@ func (u *upgrade) prepare(name, server string, e *env, asJSON bool) error {
 		return err
 	}
 	u.outcome.Version, u.outcome.Servers = Version, []serverUpgrade{}
-	var out io.Writer = e.out
+	u.p = newProgress(e.out, l.Servers)
 	if asJSON {
-		out = e.err
+		u.p.out = e.err
 	}
-	u.p = newProgress(out, l.Servers)
 	u.p.live = false // each step has its line
 	return nil
 }

@@ -34,12 +34,13 @@ func (n *Node) renew(ctx context.Context) {
 	}
 }
 
-// settled waits until a process of the worker runs and has its first state of
-// this node; false if ctx ends before.
+// settled waits until a process of the worker runs and has answered to a state
+// of this node; false if ctx ends before. It need not have taken it: a build that
+// does not understand this one's states has to go all the more.
 func (n *Node) settled(ctx context.Context, name string, w *worker.Worker) bool {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	for w.PID() == 0 || n.drivers[name].revision() == 0 {
+	for w.PID() == 0 || !n.drivers[name].tried() {
 		select {
 		case <-ctx.Done():
 			return false
@@ -47,4 +48,11 @@ func (n *Node) settled(ctx context.Context, name string, w *worker.Worker) bool 
 		}
 	}
 	return true
+}
+
+// tried reports whether some state was applied, or refused.
+func (d *driver) tried() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.done != nil || d.failed != ""
 }

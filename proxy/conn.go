@@ -116,7 +116,7 @@ func (c *conn) greet() bool {
 		return false
 	}
 	c.state = &state
-	if state.NegotiatedProtocol == "h2" {
+	if c.server.config.HTTP2 && state.NegotiatedProtocol == "h2" {
 		c.mu.Lock()
 		c.h2 = h2.New(&h2Conn{secure, c}, c.server.http2Config())
 		c.mu.Unlock()

@@ -82,7 +82,8 @@ func startServer(t testing.TB, st stand) *served {
 	s := &served{t: t, pool: upstream.NewPool(upstream.PoolConfig{}), done: &records{}}
 	st.settings.Targets = st.targets
 	s.pool.Set(st.settings)
-	f := &proxy.Forwarder{Pool: s.pool, Fail: func(x *proxy.Exchange, status int, err error) {
+	keep := func(f *wire.Field) bool { return f.Kind < wire.Claim || f.Kind > wire.Tracestate }
+	f := &proxy.Forwarder{Pool: s.pool, Keep: keep, Fail: func(x *proxy.Exchange, status int, err error) {
 		x.Answer(status, nil, []byte(err.Error()))
 	}}
 	c := st.config
@@ -146,6 +147,8 @@ func targetsAt(all ...net.Listener) (t []*upstream.Target) {
 	}
 	return t
 }
+
+func targetsOf(all ...*upstream.Target) []*upstream.Target { return all }
 
 // raw is a target that treats each connection as serve says.
 func raw(t testing.TB, name string, serve func(net.Conn, *bufio.Reader)) *upstream.Target {

@@ -64,7 +64,27 @@ func (l Listener) openPacket(ctx context.Context, lc *net.ListenConfig) (*os.Fil
 	if !ok {
 		return nil, fmt.Errorf("listen for %s: %T is no packet socket", l.Name, c)
 	}
-	return u.File()
+	f, err := u.File()
+	if err == nil {
+		widen(u)
+	}
+	return f, err
+}
+
+// packetBuffer is how many bytes of packets may wait, as quic-go asks for; the kernel takes memory for those that do.
+const packetBuffer = 7 << 20
+
+// widen lets more packets wait than the kernel's limit for users (socket(7),
+// SO_RCVBUFFORCE), which the worker could not. Where that is not permitted fewer may.
+func widen(u *net.UDPConn) {
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) {
+		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, packetBuffer)
+		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, packetBuffer)
+	})
 }
 
 // socket is a listening socket that node keeps but does not serve: a bare

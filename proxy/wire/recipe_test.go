@@ -23,7 +23,7 @@ var (
 		"Connection: close\r\n", "Connection: keep-alive\r\n", "Connection: Upgrade\r\n", "Connection: x-a, TE\r\n", "Connection: content-length\r\n", "Connection: ,,\r\n", "Connection: a b\r\n", "Connection:" + strings.Repeat(",", 20) + "\r\n", "Connection: close, close\r\n", "Connection: close, keep-alive, upgrade\r\n",
 		"Upgrade: websocket\r\n", "Upgrade: a/b, c\r\n", "Upgrade: a b\r\n", "Upgrade: h2c\r\n", "Upgrade: /\r\n", "Upgrade: a/\r\n", "Upgrade: ,a\r\n", "Upgrade:\r\n",
 		"Expect: 100-continue\r\n", "Expect: 100-Continue\r\n", "Expect: x\r\n", "TE: trailers\r\n", "TE: a, Trailers ;q\r\n", "TE: a , trailers\r\n",
-		"X-A: 1\r\n", "x-a:\r\n", "X_A: \xff\t.\r\n", "X-A : 1\r\n", " X: 1\r\n", "\tX: 1\r\n", ": 1\r\n", "X\r\n", "X: a\nb\r\n", "X: a\rb\r\n", "X: a\x00\r\n", "X: 12345678\x7f\r\n", "X: 1234567\t1234567\t\x01\r\n", "Close: 1\r\n", "keep-alive: 1\r\n",
+		"X-A: 1\r\n", "x-a:\r\n", "X_A: \xff\t.\r\n", "X-A : 1\r\n", " X: 1\r\n", "\tX: 1\r\n", ": 1\r\n", "X\r\n", "X: a\nb\r\n", "X: a\rb\r\n", "X: a\x00\r\n", "X: a\x00\n", "X: 12345678\x7f\r\n", "X: 1234567\t1234567\t\x01\r\n", "Close: 1\r\n", "keep-alive: 1\r\n",
 		"X: " + strings.Repeat("y", 90) + "\r\n", "X: " + strings.Repeat("y", 85) + "\r\n", "X: " + strings.Repeat("y", 87) + "\r\n", "Host: a\r\n", "\r\n", "\n", "\r", "X: a\n", "",
 	}
 	chunkPieces = []string{

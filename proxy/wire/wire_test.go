@@ -219,6 +219,22 @@ func TestValid(t *testing.T) {
 	}
 }
 
+// TestValueBytes puts every byte at every place of a word, with others around it.
+func TestValueBytes(t *testing.T) {
+	for c := range 256 {
+		want := c == '\t' || c >= ' ' && c != 0x7f
+		for at := 1; at < 18; at++ {
+			for _, around := range []byte{'~', 0x80, 0xff, '!'} {
+				v := bytes.Repeat([]byte{around}, 20)
+				v[at] = byte(c)
+				if got := wire.ValidValue(v); got != want {
+					t.Fatalf("%q: got %v, want %v", v, got, want)
+				}
+			}
+		}
+	}
+}
+
 func TestAppend(t *testing.T) {
 	tests := []struct{ got, want string }{
 		{string(wire.AppendStatusLine(nil, 200)), "HTTP/1.1 200 OK\r\n"},
@@ -293,6 +309,31 @@ func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestLimits wants that what reaches a limit passes, and that one more does not.
+func TestLimits(t *testing.T) {
+	const head = "\r\nGET /abc HTTP/1.1\r\nHost: a\r\nX-Long: 0123\r\nY: z\r\n\r\n"
+	exact := wire.Limits{Target: 4, Field: len("X-Long: 0123"), Head: len(head) - 2, Count: 3}
+	var r wire.Request
+	if err := r.Parse([]byte(head), &exact); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		want   int
+		limits wire.Limits
+	}{
+		{414, wire.Limits{Target: exact.Target - 1}},
+		{431, wire.Limits{Field: exact.Field - 1}},
+		{431, wire.Limits{Head: exact.Head - 1}},
+		{431, wire.Limits{Count: exact.Count - 1}},
+	}
+	for _, tt := range tests {
+		err := r.Parse([]byte(head), &tt.limits)
+		if e, ok := errors.AsType[*wire.Error](err); !ok || e.Status != tt.want {
+			t.Errorf("%+v: got %v, want an Error of %d", tt.limits, err, tt.want)
+		}
 	}
 }
 

@@ -1,0 +1,185 @@
+// Package h3 is the server's side of HTTP/3 (RFC 9114) for the visitors of the
+// reverse proxy, by quic-go, of which it is the only importer.
+//
+// QUIC, the framing and QPACK are quic-go's; this package bounds what visitors
+// may make it hold, and turns its net/http requests into those of package wire.
+// 0-RTT is off: what came in it could have been sent by anybody who recorded
+// it. A visitor's address has to be proven (Retry) once many come at a time. A
+// request's fields lose their order, but for those of the same name.
+//
+// A connection ends that has begun no request for Config.Idle, whatever it has
+// open; that is the bound for a head that comes too slowly.
+package h3
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+
+	"trivet/proxy/wire"
+)
+
+// Config of a Server. A zero of a limit or time takes the default.
+type Config struct {
+	// TLS as for TCP; its protocols do not matter. Session ticket keys and
+	// certificates that are changed in it count for the next connection.
+	TLS *tls.Config
+	// Handle answers a request. The stream ends when it returns, and must not
+	// be used any more; if it was not ended, the client sees it broken off.
+	Handle func(*Stream)
+	// Refused is told of a request that was answered by 4xx without Handle, if it is not nil.
+	Refused func(status int)
+	// Log is told little; nil: nothing.
+	Log         *slog.Logger
+	Limits      wire.Limits   // Head is 64 KiB by default; each field counts 32 bytes more (RFC 9114, 4.2.2)
+	Streams     int           // that a visitor may have open; 100
+	Connections int           // in all; 10,000
+	Unproven    int           // connections that may begin in a second before addresses have to be proven; 500
+	Idle        time.Duration // without a request until a connection ends; 60 s
+	Still       time.Duration // that a visitor may make no progress; 30 s
+	Grace       time.Duration // for requests to end; 30 s
+	// Window is how much of a request's body may be on its way or unread, at
+	// most. All streams of a connection have twice as much together; 1 MiB.
+	Window int
+}
+
+func (c *Config) complete() {
+	orDefault(&c.Limits.Head, 64<<10)
+	orDefault(&c.Limits.Count, 256)
+	orDefault(&c.Streams, 100)
+	orDefault(&c.Connections, 10000)
+	orDefault(&c.Unproven, 500)
+	orDefault(&c.Idle, time.Minute)
+	orDefault(&c.Still, 30*time.Second)
+	orDefault(&c.Grace, 30*time.Second)
+	orDefault(&c.Window, 1<<20)
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+}
+
+func orDefault[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+// Server answers visitors over HTTP/3.
+type Server struct {
+	cfg    Config
+	begun  rate
+	open   atomic.Int64
+	active atomic.Int64
+}
+
+// New returns a server; it starts nothing.
+func New(cfg Config) *Server {
+	cfg.complete()
+	return &Server{cfg: cfg}
+}
+
+// Open is how many connections there are, and how many requests are being answered.
+func (s *Server) Open() (connections, requests int) {
+	return int(s.open.Load()), int(s.active.Load())
+}
+
+// AltSvc is the value of the field that tells visitors of HTTP/3 (RFC 7838) at
+// port, for them to remember for age.
+func AltSvc(port int, age time.Duration) string {
+	return `h3=":` + strconv.Itoa(port) + `"; ma=` + strconv.Itoa(int(age/time.Second))
+}
+
+// Serve answers visitors that send to c until ctx ends. Then it takes no new
+// ones, tells the others (GOAWAY), and returns when their requests have ended,
+// at the latest after Config.Grace. c is not closed. Several sockets may be
+// served at a time.
+func (s *Server) Serve(ctx context.Context, c net.PacketConn) error {
+	tr := s.transport(c)
+	defer tr.Close() //nolint:errcheck // the socket is the caller's
+	listener, err := tr.ListenEarly(s.tls(), s.quic())
+	if err != nil {
+		return fmt.Errorf("listen for QUIC: %w", err)
+	}
+	defer listener.Close() //nolint:errcheck // it was closed already, or tr ends it
+	h := s.http()
+	served := make(chan error, 1)
+	go func() { served <- h.ServeListener(listener) }()
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve QUIC: %w", err)
+	case <-ctx.Done():
+	}
+	s.drain(h, listener)
+	<-served
+	return nil
+}
+
+// goodbye is how long a drained connection stays open at least, so that GOAWAY
+// arrives, and with it requests that were on their way are refused one by one.
+const goodbye = 250 * time.Millisecond
+
+func (s *Server) drain(h *http3.Server, l *quic.EarlyListener) {
+	closing, done := context.WithTimeout(context.Background(), s.cfg.Grace)
+	defer done()
+	_ = l.Close() // no new connections
+	go func() {
+		look := time.NewTicker(goodbye)
+		defer look.Stop()
+		for {
+			select {
+			case <-closing.Done():
+				return
+			case <-look.C:
+			}
+			if s.active.Load() == 0 {
+				done()
+			}
+		}
+	}()
+	if err := h.Shutdown(closing); err != nil && !errors.Is(err, context.Canceled) {
+		s.cfg.Log.Info("requests over HTTP/3 broken off", "requests", s.active.Load(), "err", err)
+	}
+}
+
+func (s *Server) http() *http3.Server {
+	return &http3.Server{
+		Handler:        http.HandlerFunc(s.serve),
+		MaxHeaderBytes: s.cfg.Limits.Head,
+		ConnContext:    s.welcome,
+	}
+}
+
+// tls asks Config.TLS afresh for each connection, because http3 works on a
+// clone, which would keep the ticket keys of its time.
+func (s *Server) tls() *tls.Config {
+	return http3.ConfigureTLSConfig(&tls.Config{
+		MinVersion:         tls.VersionTLS13,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return s.cfg.TLS, nil },
+	})
+}
+
+func (s *Server) quic() *quic.Config {
+	window := uint64(s.cfg.Window)
+	first := min(window, 128<<10)
+	return &quic.Config{
+		HandshakeIdleTimeout:           5 * time.Second,
+		MaxIdleTimeout:                 s.cfg.Idle,
+		InitialStreamReceiveWindow:     first,
+		MaxStreamReceiveWindow:         window,
+		InitialConnectionReceiveWindow: 2 * first,
+		MaxConnectionReceiveWindow:     2 * window,
+		MaxIncomingStreams:             int64(s.cfg.Streams),
+		MaxIncomingUniStreams:          8, // three are HTTP/3's, the others such as keep clients honest
+	}
+}

@@ -1,0 +1,95 @@
+package h3
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+)
+
+var errFull = errors.New("too many connections")
+
+// transport refuses connections beyond the limit, and has addresses proven when many come.
+func (s *Server) transport(c net.PacketConn) *quic.Transport {
+	return &quic.Transport{
+		Conn: c,
+		VerifySourceAddress: func(net.Addr) bool {
+			return s.begun.add(time.Now()) > s.cfg.Unproven || s.open.Load() > int64(s.cfg.Connections)/2
+		},
+		ConnContext: func(ctx context.Context, _ *quic.ClientInfo) (context.Context, error) {
+			if s.open.Add(1) > int64(s.cfg.Connections) {
+				s.open.Add(-1)
+				return nil, errFull
+			}
+			context.AfterFunc(ctx, func() { s.open.Add(-1) })
+			return ctx, nil
+		},
+	}
+}
+
+// rate counts within the current second.
+type rate struct {
+	mu     sync.Mutex
+	second int64
+	n      int
+}
+
+func (r *rate) add(now time.Time) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if t := now.Unix(); t != r.second {
+		r.second, r.n = t, 0
+	}
+	r.n++
+	return r.n
+}
+
+// visitor is one connection.
+type visitor struct {
+	conn   *quic.Conn
+	idle   time.Duration
+	most   int // requests that may be answered at a time
+	mu     sync.Mutex
+	active int
+	timer  *time.Timer
+}
+
+type visitorKey struct{}
+
+// welcome is called once for each connection.
+func (s *Server) welcome(ctx context.Context, c *quic.Conn) context.Context {
+	v := &visitor{conn: c, idle: s.cfg.Idle, most: 2 * s.cfg.Streams}
+	v.timer = time.AfterFunc(v.idle, func() { v.leave(http3.ErrCodeNoError, "idle") })
+	context.AfterFunc(ctx, func() { v.timer.Stop() })
+	return context.WithValue(ctx, visitorKey{}, v)
+}
+
+func (v *visitor) leave(code http3.ErrCode, why string) {
+	_ = v.conn.CloseWithError(quic.ApplicationErrorCode(code), why) // closed already: as well
+}
+
+// begin counts a request; false: the visitor has reset so many that are still
+// being answered that it is sent away.
+func (v *visitor) begin() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.active >= v.most {
+		go v.leave(http3.ErrCodeExcessiveLoad, "too many requests at a time")
+		return false
+	}
+	v.active++
+	v.timer.Stop()
+	return true
+}
+
+func (v *visitor) end() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.active--; v.active == 0 && v.conn.Context().Err() == nil {
+		v.timer.Reset(v.idle)
+	}
+}
