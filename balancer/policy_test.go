@@ -206,7 +206,7 @@ func TestOneTrace(t *testing.T) {
 	if want, got := "00-"+second.Trace+"-"+second.Span+"-01", <-parents; got != want {
 		t.Errorf("the app's traceparent: got %q, want %q", got, want)
 	}
-	if first.Duration < first.Head || first.Head < second.Duration || second.Duration < second.Head || second.Head <= 0 {
+	if first.Duration < first.Head || first.Head < second.Head || second.Duration < second.Head || second.Head <= 0 {
 		t.Errorf("timings do not nest: %+v and %+v", first, second)
 	}
 }

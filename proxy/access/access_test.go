@@ -28,7 +28,7 @@ func sample() *proxy.Exchange {
 		},
 		ID: []byte("id"), Trace: []byte("trace"), Span: []byte("span"), Client: netip.MustParseAddr("203.0.113.7"),
 		Begin: time.Date(2026, 11, 23, 14, 32, 5, 6_000_000, time.UTC), Status: 200, Sent: 12, Received: 3, Target: "s1", Retries: 1, Broken: true,
-		Times: proxy.Timings{Queue: time.Millisecond, Connect: 2 * time.Millisecond, Head: 3 * time.Millisecond},
+		Times: proxy.Timings{Queue: time.Millisecond, Connect: 2 * time.Millisecond, Send: time.Millisecond, Head: 2 * time.Millisecond},
 	}
 }
 

@@ -19,7 +19,9 @@ const (
 )
 
 // appendJSON adds x as an object on a line of its own. Durations are in
-// seconds; those of the hops are left out where nobody was asked.
+// seconds: duration is all of it, queue the wait for a target, connect the
+// opening of a connection, head from the first byte sent to the target until
+// its answer's head came. The last three are left out where nobody was asked.
 func appendJSON(b []byte, x *proxy.Exchange, now time.Time) []byte {
 	r := x.Request
 	path, query := split(r.Path)
@@ -50,7 +52,7 @@ func appendJSON(b []byte, x *proxy.Exchange, now time.Time) []byte {
 		b = appendQuoted(b, x.Target)
 		b = seconds(b, "queue", x.Times.Queue)
 		b = seconds(b, "connect", x.Times.Connect)
-		b = seconds(b, "head", x.Times.Head)
+		b = seconds(b, "head", x.Times.Send+x.Times.Head)
 	}
 	b = number(b, "retries", int64(x.Retries))
 	if x.Broken {
