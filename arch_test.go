@@ -44,7 +44,7 @@ var edges = map[string][]string{
 		"proxy", "proxy/access", "proxy/edge", "proxy/proxyproto", "proxy/ticket", "proxy/upstream", "proxy/wire", "site",
 	},
 
-	"proxy":          {"proxy/h2", "proxy/tunnel", "proxy/upstream", "proxy/wire"},
+	"proxy":          {"proxy/h2", "proxy/h3", "proxy/tunnel", "proxy/upstream", "proxy/wire"},
 	"proxy/access":   {"proxy", "proxy/wire"},
 	"proxy/edge":     {"proxy", "proxy/wire", "site"},
 	"proxy/h2":       {"proxy/wire"},

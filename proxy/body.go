@@ -15,17 +15,25 @@ type body struct {
 	left    int64 // of a known length
 	chunked bool
 	chunks  wire.Chunks
-	expect  bool // 100 Continue is awaited
+	err     error
+	pace    pace
+
+	// Of these the answer, in another goroutine perhaps, wants to know.
+	short   atomic.Bool // what is left is short enough to be skipped
+	expect  atomic.Bool // 100 Continue is awaited
 	done    atomic.Bool
 	stopped atomic.Bool // the answer has ended: nobody may read any more
 	reading atomic.Bool
-	err     error
-	pace    pace
 }
 
 func (b *body) begin(r *wire.Request) {
-	b.left, b.chunked, b.expect, b.err = max(r.Length, 0), r.Length < 0, r.Expect, nil
 	b.done.Store(r.Length == 0)
+	if r.Length == 0 {
+		return
+	}
+	b.left, b.chunked, b.err = max(r.Length, 0), r.Length < 0, nil
+	b.short.Store(b.left <= skipBytes)
+	b.expect.Store(r.Expect)
 	b.stopped.Store(false)
 	b.pace = pace{}
 	if b.chunked {
@@ -34,7 +42,7 @@ func (b *body) begin(r *wire.Request) {
 }
 
 func (b *body) trailer() []wire.Field {
-	if !b.chunked {
+	if !b.chunked || !b.done.Load() {
 		return nil
 	}
 	return b.chunks.Trailer()
@@ -58,6 +66,7 @@ func (b *body) read(p []byte) (int, error) {
 	n, err := b.next(p)
 	if err != nil && err != io.EOF {
 		b.err = b.blame(err)
+		b.short.Store(b.err == errAnswered && b.short.Load())
 		err = b.err
 	}
 	return n, err
@@ -103,7 +112,11 @@ func (b *body) end() error {
 }
 
 func (b *body) took(n int) {
-	if b.left -= int64(n); b.left == 0 && !b.chunked {
+	b.left -= int64(n)
+	if b.left <= skipBytes && !b.short.Load() {
+		b.short.Store(true)
+	}
+	if b.left == 0 && !b.chunked {
 		b.done.Store(true)
 	}
 }
@@ -177,10 +190,9 @@ func (b *body) fill() error {
 
 // goOn tells a client that awaits it to send the body.
 func (b *body) goOn() error {
-	if !b.expect {
+	if !b.expect.Swap(false) {
 		return nil
 	}
-	b.expect = false
 	return b.turn.answer.interim(100, nil)
 }
 
@@ -200,7 +212,7 @@ const skipBytes = 256 << 10
 
 // skippable says whether the rest of the body is short enough to be read.
 func (b *body) skippable() bool {
-	return b.done.Load() || (b.err == nil || b.err == errAnswered) && !b.expect && b.left <= skipBytes
+	return b.done.Load() || b.short.Load() && !b.expect.Load()
 }
 
 // skip reads what is left of the body; false: the connection cannot go on.

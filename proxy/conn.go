@@ -236,6 +236,15 @@ func (c *conn) park(idle time.Duration) {
 	}
 }
 
+// pending says that something has come which was not read.
+func (c *conn) pending() bool {
+	if c.fd < 0 {
+		return false
+	}
+	n, err := unix.IoctlGetInt(int(c.fd), unix.SIOCINQ)
+	return err == nil && n > 0
+}
+
 // close ends c for good.
 func (c *conn) close() {
 	c.mu.Lock()

@@ -7,6 +7,7 @@ import "sync"
 type crew struct {
 	mu   sync.Mutex
 	idle []chan *conn // the most recently used last
+	low  int          // the fewest that were idle since trim
 	over bool
 	wg   sync.WaitGroup
 }
@@ -17,6 +18,7 @@ func (k *crew) run(c *conn) {
 	if n := len(k.idle); n > 0 {
 		ch := k.idle[n-1]
 		k.idle = k.idle[:n-1]
+		k.low = min(k.low, n-1)
 		k.mu.Unlock()
 		ch <- c
 		return
@@ -46,16 +48,16 @@ func (k *crew) stay(ch chan *conn) bool {
 	return !k.over
 }
 
-// trim lets half of those go who have nothing to do, and says whether some are left.
+// trim lets those go who had nothing to do since it was called last, and says whether some are left.
 func (k *crew) trim() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	n := (len(k.idle) + 1) / 2
-	for _, ch := range k.idle[:n] {
+	for _, ch := range k.idle[:k.low] {
 		ch <- nil
 	}
-	k.idle = append(k.idle[:0], k.idle[n:]...)
-	return len(k.idle) > 0
+	k.idle = append(k.idle[:0], k.idle[k.low:]...)
+	k.low = len(k.idle)
+	return k.low > 0
 }
 
 // dismiss waits until all have gone. No connection comes after it.

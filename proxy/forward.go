@@ -144,6 +144,9 @@ func (j *journey) run() {
 
 // next chooses a target, or returns nil.
 func (j *journey) next() *upstream.Target {
+	if j.choice.NTried == len(j.choice.Tried) {
+		return nil // who else could be chosen is not known any more
+	}
 	pool := j.forwarder.Pool
 	j.choice.Now = 0
 	target := pool.Choose(&j.choice)

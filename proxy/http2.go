@@ -2,9 +2,11 @@ package proxy
 
 import (
 	"crypto/tls"
+	"net/netip"
 	"sync"
 
 	"trivet/proxy/h2"
+	"trivet/proxy/wire"
 )
 
 // h2Conn is a connection as package h2 has it, from which its streams find c.
@@ -19,7 +21,10 @@ func (s *Server) http2Config() *h2.Config {
 	defer s.mu.Unlock()
 	if s.h2 == nil {
 		r := s.rules.Load()
-		s.h2 = &h2.Config{Handle: s.handleH2, Limits: r.limits, Park: idleWait, Head: r.times.Head, Still: r.times.Still}
+		s.h2 = &h2.Config{
+			Handle: s.handleH2, Refused: func(status int) { s.refused(2, status) },
+			Limits: r.limits, Park: idleWait, Head: r.times.Head, Still: r.times.Still, Rate: r.times.Rate,
+		}
 	}
 	return s.h2
 }
@@ -34,20 +39,38 @@ func (c *conn) serveH2() {
 	c.close()
 }
 
+// exchanges are those of HTTP/2 and 3; a turn of HTTP/1.1 has its own.
 var exchanges = sync.Pool{New: func() any { return new(Exchange) }}
 
 // handleH2 answers one stream.
 func (s *Server) handleH2(st *h2.Stream) {
 	c := st.Net().(*h2Conn).owner
+	s.serveStream(st, st.Request(), c.peer, c.state, st.OnGone)
+}
+
+// serveStream answers one stream of HTTP/2 or 3.
+func (s *Server) serveStream(st Stream, r *wire.Request, peer netip.AddrPort, state *tls.ConnectionState, onGone func(func())) {
 	x := exchanges.Get().(*Exchange)
 	x.renew()
-	x.Request, x.Stream, x.watch, x.server = st.Request(), st, new(watch), s
-	x.Peer, x.Client = c.peer, c.peer.Addr()
-	x.Secure, x.TLS, x.Server = true, c.state, c.state.ServerName
-	st.OnGone(x.watch.leave)
+	x.Request, x.Stream, x.server = r, st, s
+	x.Peer, x.Client = peer, peer.Addr()
+	x.Secure, x.TLS, x.Server = true, state, state.ServerName
+	w := new(watch) // not used again: the stream may tell late
+	x.watch = w
+	onGone(w.leave)
 	s.handle(x)
 	s.conclude(x)
-	x.watch.end()
-	x.Request, x.Stream, x.watch = nil, nil, nil
+	w.end()
+	x.renew()
+	exchanges.Put(x)
+}
+
+// refused notes a request that was answered before it became an exchange.
+func (s *Server) refused(major uint8, status int) {
+	x := exchanges.Get().(*Exchange)
+	x.renew()
+	x.Request, x.Secure, x.Status = &wire.Request{Major: major}, true, status
+	s.conclude(x)
+	x.renew()
 	exchanges.Put(x)
 }

@@ -70,13 +70,25 @@ func (a *incoming) receive() error {
 	j.outgoing.headCame()
 	now := upstream.Now()
 	j.exchange.Times.Head = time.Duration(now - began)
-	if a.response.Status == 101 && j.switching() == nil {
-		return ErrUpgrade
+	if err := a.checkSwitch(); err != nil {
+		return err
 	}
 	if err := a.holdBack(); err != nil {
 		return fmt.Errorf("read answer: %w", unexpected(err))
 	}
 	return j.conn.Came(now)
+}
+
+// checkSwitch refuses a switch that was not asked for, and to a CONNECT of
+// HTTP/2 or 3, where 200 means that there is a tunnel, any success without one.
+func (a *incoming) checkSwitch() error {
+	switch status := a.response.Status; {
+	case status == 101 && a.journey.switching() == nil:
+		return ErrUpgrade
+	case status >= 200 && status < 300 && len(a.journey.exchange.Request.Protocol) > 0:
+		return ErrUpgrade
+	}
+	return nil
 }
 
 // readHead reads until a head is there, and parses it.

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"trivet/proxy/h2"
+	"trivet/proxy/h3"
 	"trivet/proxy/upstream"
 	"trivet/proxy/wire"
 )
@@ -70,7 +71,7 @@ func clientFault(err error) error {
 	switch {
 	case errors.Is(err, ErrClientBody), errors.Is(err, ErrClientSlow), errors.Is(err, ErrTooLarge), errors.Is(err, ErrClientGone):
 		return err
-	case errors.Is(err, h2.ErrStill):
+	case errors.Is(err, h2.ErrStill), errors.Is(err, h3.ErrStill):
 		return errors.Join(ErrClientSlow, err)
 	}
 	return errors.Join(ErrClientBody, err)
@@ -120,7 +121,7 @@ func (o *outgoing) feed() {
 	conn := o.journey.conn
 	err := o.copyBody(conn)
 	if err != nil {
-		if !errors.Is(err, errTarget) && !errors.Is(err, errAnswered) && !errors.Is(err, h2.ErrEnded) {
+		if err != errTarget && !answered(err) {
 			conn.Interrupt(clientFault(err))
 		}
 		return
@@ -131,6 +132,11 @@ func (o *outgoing) feed() {
 	if !o.came {
 		conn.Await(upstream.Now())
 	}
+}
+
+// answered says that a body could not be read because nobody wants it any more.
+func answered(err error) bool {
+	return errors.Is(err, errAnswered) || errors.Is(err, h2.ErrEnded) || errors.Is(err, h3.ErrEnded)
 }
 
 // errTarget is a target that takes no more of the body: it may have answered.

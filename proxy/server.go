@@ -110,9 +110,13 @@ func NewServer(c Config) *Server {
 	return s
 }
 
-// Set changes limits for the requests to come.
+// Set changes limits for the requests to come; of HTTP/2, for the connections
+// to come, of HTTP/3, when it is served anew.
 func (s *Server) Set(l wire.Limits, maxBody int64, t Times) {
 	s.rules.Store(&rules{l, maxBody, t})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.h2 = nil // made anew for the next connection
 }
 
 // Stats returns the counts.

@@ -642,4 +642,3 @@ func TestHTTP2Duplex(t *testing.T) {
 		t.Errorf("rest: %q, %v, trailer %v", rest, err, resp.Trailer)
 	}
 }
-

@@ -64,8 +64,7 @@ func (c *conn) serveTurns() {
 		if err == nil && t.run() {
 			continue
 		}
-		tunnel := c.tunnel.Load()
-		linger := err == nil && !tunnel && t.answer.err == nil || t.refuse(err)
+		linger := t.unread(err) || t.refuse(err)
 		t.leave()
 		switch {
 		case err == errIdle:
@@ -77,6 +76,14 @@ func (c *conn) serveTurns() {
 		c.close()
 		return
 	}
+}
+
+// unread says that the client may be sending what nobody will read, after an answer that it shall read.
+func (t *turn) unread(err error) bool {
+	if err != nil || t.c.tunnel.Load() || t.answer.err != nil {
+		return false
+	}
+	return !t.body.done.Load() || t.r < t.w || t.c.pending()
 }
 
 // next reads the head of the next request.
@@ -294,7 +301,7 @@ var refusalFields = []wire.Field{{Name: []byte("Content-Type"), Value: []byte("t
 // client may not have read, for closing it at once would reset it.
 const (
 	lingerTime  = 2 * time.Second
-	lingerBytes = 1 << 20
+	lingerBytes = 16 << 20
 )
 
 // linger tells the client that no more comes, and reads what it still sends.

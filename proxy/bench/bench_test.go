@@ -28,7 +28,7 @@ func TestHistogram(t *testing.T) {
 }
 
 func TestSmallAnswer(t *testing.T) {
-	if got, want := len(smallAnswer), 130; got != want {
+	if got, want := len(newAnswers().small), 130; got != want {
 		t.Errorf("the small answer has %d bytes, want %d", got, want)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime/pprof"
 	"time"
 
 	"trivet/proxy"
@@ -32,6 +33,16 @@ func serveEngine(ctx context.Context, args []string) error {
 	handler, err := r.exchange()
 	if err != nil {
 		return err
+	}
+	if r.profile != "" {
+		f, err := os.Create(r.profile)
+		if err != nil {
+			return fmt.Errorf("make a profile: %w", err)
+		}
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return fmt.Errorf("begin a profile: %w", err)
+		}
+		defer pprof.StopCPUProfile()
 	}
 	return proxy.NewServer(proxy.Config{
 		Log: slog.New(slog.DiscardHandler), Handler: handler, TLS: config, HTTP2: r.http2,

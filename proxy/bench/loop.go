@@ -26,6 +26,7 @@ type loop struct {
 	buf    []byte // what was read last
 	sealed []byte // a record under way
 
+	answers  answers
 	targets  []*listener
 	served   atomic.Int64  // requests that the target has answered
 	trouble  atomic.Value  // error: the first that befell the target
@@ -73,7 +74,7 @@ func newLoop() (*loop, error) {
 	}
 	return &loop{
 		epoll: fd, conns: make([]atomic.Pointer[conn], maxDescriptor), buf: make([]byte, 256<<10),
-		dice: rand.New(rand.NewPCG(1, 2)), times: &histogram{},
+		dice: rand.New(rand.NewPCG(1, 2)), times: &histogram{}, answers: newAnswers(),
 	}, nil
 }
 

@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -71,6 +72,7 @@ type bench struct {
 	rounds     int
 	full, calm time.Duration // of one measurement: as fast as can be, and at a share of that
 	peers      []peer
+	profiles   string // folder; empty: none
 	identity
 }
 
@@ -79,9 +81,11 @@ func compare(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	names := flags.String("scene", "", "`scenes` to run, comma between (default all): "+sceneNames())
 	only := flags.String("peer", "", "`peers` to run, comma between (default all): "+peerNames())
+	builds := flags.String("build", "", "`paths` of other builds of this program, comma between, whose engine is a peer too")
 	rounds := flags.Int("rounds", 3, "measurements of each peer in each scene, of which the median counts")
 	full := flags.Duration("full", 1500*time.Millisecond, "length of a measurement at full load")
 	calm := flags.Duration("calm", 1200*time.Millisecond, "length of a measurement at 70 % of that load")
+	profiles := flags.String("profile", "", "`folder` for a profile of trivet in each scene")
 	asJSON := flags.Bool("json", false, "print JSON instead of a table")
 	asMarkdown := flags.Bool("markdown", false, "print Markdown instead of a table")
 	if err := flags.Parse(args); err != nil {
@@ -91,9 +95,14 @@ func compare(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	b := &bench{rounds: *rounds, full: *full, calm: *calm}
+	b := &bench{rounds: *rounds, full: *full, calm: *calm, profiles: *profiles}
 	if b.peers, err = choosePeers(*only); err != nil {
 		return err
+	}
+	for path := range strings.SplitSeq(*builds, ",") {
+		if path != "" {
+			b.peers = append(b.peers, peer{name: filepath.Base(path), command: own(path, roleEngine)})
+		}
 	}
 	report, err := b.run(ctx, chosen)
 	switch {
@@ -176,6 +185,9 @@ func (b *bench) settings(s scene, p peer, i int) settings {
 	}
 	if s.shape.Static {
 		out.Files = filesDir(b.dir)
+	}
+	if b.profiles != "" {
+		out.Profile = filepath.Join(b.profiles, s.name+".pprof")
 	}
 	return out
 }

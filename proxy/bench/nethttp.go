@@ -15,8 +15,8 @@ import (
 
 // role is what a peer that is this program is told.
 type role struct {
-	listen, target, certificate, key, files string
-	http2, targetTLS                        bool
+	listen, target, certificate, key, files, profile string
+	http2, targetTLS                                 bool
 }
 
 func parseRole(args []string) (role, error) {
@@ -29,6 +29,7 @@ func parseRole(args []string) (role, error) {
 	flags.StringVar(&r.files, "files", "", "`folder` to serve rather than to forward")
 	flags.BoolVar(&r.http2, "http2", false, "offer HTTP/2")
 	flags.BoolVar(&r.targetTLS, "target-tls", false, "speak TLS with the target")
+	flags.StringVar(&r.profile, "profile", "", "`file` to write a profile of CPU time to")
 	return r, flags.Parse(args)
 }
 

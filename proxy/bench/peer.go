@@ -46,6 +46,7 @@ type settings struct {
 	Port, Target             int
 	Certificate, Key, Bundle string
 	Files                    string // folder to serve
+	Profile                  string // file for trivet's profile
 }
 
 //go:embed peers
@@ -59,7 +60,7 @@ const (
 
 // peers in the order of the table.
 var peers = []peer{
-	{name: ours, command: own(roleEngine)},
+	{name: ours, command: own("", roleEngine)},
 	{name: "nginx", version: []string{"nginx", "-v"}, config: "nginx.conf", command: func(_ settings, config string) []string {
 		return []string{"nginx", "-c", config}
 	}},
@@ -69,14 +70,17 @@ var peers = []peer{
 	{name: "caddy", version: []string{"caddy", "version"}, config: "Caddyfile", command: func(_ settings, config string) []string {
 		return []string{"caddy", "run", "--adapter", "caddyfile", "--config", config}
 	}},
-	{name: netHTTP, command: own(roleNetHTTP)},
+	{name: netHTTP, command: own("", roleNetHTTP)},
 }
 
-// own is the command of a peer that is this program in a role of its own.
-func own(role string) func(settings, string) []string {
+// own is the command of a peer that is this program, or another build of it at
+// path, in a role of its own.
+func own(path, role string) func(settings, string) []string {
 	return func(s settings, _ string) []string {
-		self, _ := os.Executable() // as is done for the start of this very program
-		args := []string{self, role, "-listen", address(s.Port), "-target", address(s.Target)}
+		if path == "" {
+			path, _ = os.Executable() // it was found at the start of this very process, too
+		}
+		args := []string{path, role, "-listen", address(s.Port), "-target", address(s.Target)}
 		if s.TLS {
 			args = append(args, "-certificate", s.Certificate, "-key", s.Key)
 		}
@@ -88,6 +92,9 @@ func own(role string) func(settings, string) []string {
 		}
 		if s.Files != "" {
 			args = append(args, "-files", s.Files)
+		}
+		if s.Name == ours && s.Profile != "" {
+			args = append(args, "-profile", s.Profile)
 		}
 		return args
 	}

@@ -16,14 +16,16 @@ type listener struct {
 	tls  *tls.Config // nil: plain
 }
 
-// What the target answers, by the first letter of the path.
-var (
-	smallAnswer  = answer(36) // 130 bytes in all
-	mediumAnswer = answer(64 << 10)
-	largeAnswer  = answer(10 << 20)
-	upgraded     = []byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
-		"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n") // for the key of RFC 6455, 1.3
-)
+// answers are what the target gives, by the first letter of the path. They are
+// made by the loop alone: this program is a peer too, whose memory is measured.
+type answers struct{ small, medium, large []byte }
+
+func newAnswers() answers {
+	return answers{small: answer(36), medium: answer(64 << 10), large: answer(10 << 20)} // small is 130 bytes in all
+}
+
+var upgraded = []byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
+	"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n") // for the key of RFC 6455, 1.3
 
 // answer is a whole one with a body of so many bytes.
 func answer(n int) []byte {
@@ -114,14 +116,14 @@ func (t *target) feed(l *loop, p []byte) error {
 	l.served.Add(1)
 	switch p[len("GET /")] {
 	case 'm':
-		return l.send(&t.conn, mediumAnswer)
+		return l.send(&t.conn, l.answers.medium)
 	case 'l':
-		return l.send(&t.conn, largeAnswer)
+		return l.send(&t.conn, l.answers.large)
 	case 'w':
 		t.echo, t.fleeting = true, true
 		return l.send(&t.conn, upgraded)
 	}
-	return l.send(&t.conn, smallAnswer)
+	return l.send(&t.conn, l.answers.small)
 }
 
 // lost is no trouble: a proxy may close what it does not need.

@@ -30,7 +30,8 @@ type Config struct {
 	// Handle answers a request. The stream ends when it returns, and must not
 	// be used any more; if it was not ended, the client sees it broken off.
 	Handle func(*Stream)
-	// Refused is told of a request that was answered by 4xx without Handle, if it is not nil.
+	// Refused, if it is not nil, is told of a request that was answered by 4xx
+	// without Handle. It must not block.
 	Refused func(status int)
 	Limits  wire.Limits
 	Streams uint32        // that a client may have open; 128
@@ -90,8 +91,9 @@ type Conn struct {
 	started bool      // the preface came
 	greeted bool      // and the client's SETTINGS
 
-	heard   atomic.Int64 // when something was read last
-	partial atomic.Int64 // since when a preface or head is awaited that began; 0: none
+	heard   atomic.Int64  // when something was read last
+	partial atomic.Int64  // since when a preface, head or frame is awaited that began; 0: none
+	half    atomic.Uint32 // the stream of a DATA frame that has begun; 0: none
 
 	mu       sync.Mutex
 	idle     sync.Cond // handlers, or the writing, came to an end
@@ -185,7 +187,7 @@ func (c *Conn) park() bool {
 	defer c.mu.Unlock()
 	c.parking = false
 	_ = c.net.SetReadDeadline(time.Time{})
-	if c.err != nil || c.leaving != staying || c.busy() || c.out != nil {
+	if c.err != nil || c.leaving != staying || c.busy() || c.out != nil || c.r != c.w {
 		return false
 	}
 	c.serving = false

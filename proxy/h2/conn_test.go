@@ -1,9 +1,12 @@
 package h2
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -91,6 +94,26 @@ func TestSlow(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestSteady is an upload by a slow line: one frame takes longer than Still, but
+// some of it comes all the time.
+func TestSteady(t *testing.T) {
+	b := listen(t, &Config{Handle: echo, Head: 300 * time.Millisecond, Still: 300 * time.Millisecond})
+	r := b.dial(t)
+	must(r.open(1, r.postHead(), false))
+	_, err := r.net.Write([]byte{0, 40, 0, 0, 1, 0, 0, 0, 1})
+	must(err)
+	n := 0
+	for range time.Tick(40 * time.Millisecond) {
+		if _, err := r.net.Write(make([]byte, 512)); err != nil {
+			t.Fatal(err)
+		}
+		if n++; n == 20 {
+			break
+		}
+	}
+	r.awaitEnd(1)
 }
 
 // TestDead is a client that vanished: a stream that waits for nothing but it must not stay for ever.
@@ -221,5 +244,33 @@ func TestTableSurvives(t *testing.T) {
 		})
 		r.ReadMetaHeaders.SetAllowedMaxDynamicTableSize(n)
 		ask()
+	}
+}
+
+// TestTLS asks over TLS, with parking in between.
+func TestTLS(t *testing.T) {
+	s := httptest.NewUnstartedServer(nil)
+	s.TLS = &tls.Config{NextProtos: []string{"h2"}}
+	s.StartTLS() // for its certificate and the client that trusts it
+	defer s.Close()
+	l, err := tls.Listen("tcp", "127.0.0.1:0", s.TLS)
+	must(err)
+	b := serveOn(t, l, &Config{Handle: echo, Park: 50 * time.Millisecond})
+	c := s.Client()
+	c.Transport.(*http.Transport).ForceAttemptHTTP2 = true
+	for range 3 {
+		r, err := c.Post("https://"+b.addr+"/", "x/y", strings.NewReader("abc"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(r.Body)
+		closed(r.Body)
+		if err != nil || string(body) != "abc" || r.ProtoMajor != 2 {
+			t.Errorf("got %s %q, %v", r.Proto, body, err)
+		}
+		<-b.idle
+	}
+	if n := len(b.all); n != 1 {
+		t.Errorf("%d connections were needed, want 1", n)
 	}
 }

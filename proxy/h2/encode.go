@@ -3,6 +3,7 @@ package h2
 import (
 	"bytes"
 	"hash/maphash"
+	"slices"
 	"strconv"
 
 	"trivet/proxy/wire"
@@ -18,10 +19,11 @@ type encoder struct {
 	block []byte
 	table []sent // the newest last
 	size  int
-	less  int  // how much smaller than encoderTable the client allows
-	told  bool // the client knows our size
-	wiped bool // the client still has entries that we forgot
-	seen  [16]uint64
+	less  int        // how much smaller than encoderTable the client allows
+	told  bool       // the client knows our size
+	wiped bool       // the client still has entries that we forgot
+	seen  [32]uint64 // what was sent last outside the table
+	next  uint8      // of seen
 }
 
 // sent is a field in the client's table.
@@ -106,10 +108,10 @@ func (e *encoder) field(b []byte, f *wire.Field) []byte {
 			return appendInteger(b, 0x80, 7, len(static)+len(e.table)-i)
 		}
 	}
-	slot := &e.seen[h%uint64(len(e.seen))]
 	n := len(f.Name) + len(f.Value) + entryOver
-	if *slot != h || n > (encoderTable-e.less)/4 {
-		*slot = h
+	if n > (encoderTable-e.less)/4 || !slices.Contains(e.seen[:], h) {
+		e.seen[e.next] = h
+		e.next = (e.next + 1) % uint8(len(e.seen))
 		return e.literal(b, 0, 4, f)
 	}
 	b = e.literal(b, 0x40, 6, f)

@@ -30,6 +30,10 @@ func listen(t testing.TB, cfg *Config) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serveOn(t, l, cfg)
+}
+
+func serveOn(t testing.TB, l net.Listener, cfg *Config) *bench {
 	b := &bench{t: t, addr: l.Addr().String(), errs: make(chan error, 1000), idle: make(chan struct{}, 1000)}
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -108,10 +112,7 @@ func must(err error) {
 // echo answers with the request's body and trailer.
 func echo(s *Stream) {
 	_ = s.Head(200, nil, -1)
-<<<<<<< HEAD
-=======
 	_ = s.Flush()
->>>>>>> main
 	p := make([]byte, 32<<10)
 	for {
 		n, err := s.Read(p)

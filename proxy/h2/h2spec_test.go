@@ -12,12 +12,18 @@ import (
 // buildSpec builds the conformance suite, a module of its own in h2spec/.
 func buildSpec(t *testing.T) string {
 	t.Helper()
-	bin := filepath.Join(t.TempDir(), "h2spec")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "github.com/summerwind/h2spec/cmd/h2spec")
-	cmd.Dir = "h2spec"
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
+	run := func(args ...string) ([]byte, error) {
+		cmd := exec.CommandContext(t.Context(), "go", args...)
+		cmd.Dir = "h2spec"
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		return cmd.CombinedOutput()
+	}
+	if out, err := run("mod", "download"); err != nil {
 		t.Skipf("needs h2spec, by the Go module proxy: %v: %s", err, out)
+	}
+	bin := filepath.Join(t.TempDir(), "h2spec")
+	if out, err := run("build", "-o", bin, "github.com/summerwind/h2spec/cmd/h2spec"); err != nil {
+		t.Fatalf("build h2spec: %v: %s", err, out)
 	}
 	return bin
 }
@@ -48,7 +54,7 @@ func TestSpec(t *testing.T) {
 		t.Fatal(err)
 	}
 	file := filepath.Join(t.TempDir(), "report.xml")
-	out, runErr := exec.CommandContext(t.Context(), bin, "--strict", "-h", host, "-p", port, "-j", file).CombinedOutput()
+	out, runErr := exec.CommandContext(t.Context(), bin, "--strict", "-o", "10", "-h", host, "-p", port, "-j", file).CombinedOutput()
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatalf("%v: %s", runErr, out)

@@ -31,11 +31,7 @@ func (b *bench) dial(t testing.TB, settings ...http2.Setting) *raw {
 	t.Cleanup(func() { closed(n) })
 	must(n.SetDeadline(time.Now().Add(20 * time.Second)))
 	r := &raw{Framer: http2.NewFramer(n, n), t: t, net: n, addr: b.addr}
-<<<<<<< HEAD
-	r.AllowIllegalReads, r.AllowIllegalWrites = true, true
-=======
 	r.AllowIllegalWrites = true
->>>>>>> main
 	r.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	r.enc = hpack.NewEncoder(&r.block)
 	if _, err := n.Write([]byte(prefaceText)); err != nil {

@@ -89,7 +89,7 @@ func (c *Conn) frames() error {
 			return &fault{codeFrameSize, "frame is larger than allowed"}
 		}
 		if len(b) < frameHead+n {
-			c.await(f.kind != frameData)
+			c.awaitRest(f)
 			return nil
 		}
 		if err := c.handle(f, b[frameHead:frameHead+n]); err != nil {
@@ -97,8 +97,23 @@ func (c *Conn) frames() error {
 		}
 		c.r += frameHead + n
 	}
+	if c.half.Load() != 0 {
+		c.half.Store(0)
+		c.partial.Store(0)
+	}
 	c.await(c.w > c.r || c.block.stream != 0 || !c.greeted)
 	return nil
+}
+
+// awaitRest awaits the rest of a frame. A large one of DATA may take its time, as
+// long as something of it comes within Config.Still.
+func (c *Conn) awaitRest(f frame) {
+	if f.kind != frameData || f.stream == 0 || c.block.stream != 0 || !c.greeted {
+		c.await(true)
+		return
+	}
+	c.half.Store(f.stream)
+	c.partial.Store(c.cfg.sweep.now.Load() + int64(c.cfg.Still-c.cfg.Head))
 }
 
 // await notes that something must come whole within Config.Head, or that nothing must.

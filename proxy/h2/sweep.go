@@ -96,9 +96,13 @@ func (c *Conn) check(now int64) {
 // tooSlow says that the client, which is waited for, makes no progress or too
 // little of it. mu is held.
 func (s *Stream) tooSlow(now int64) bool {
-	cfg := s.conn.cfg
+	c, came := s.conn, s.came
+	if c.half.Load() == s.id {
+		s.moved = max(s.moved, c.heard.Load())
+		came += maxFrame
+	}
 	s.spent += step
-	return now-s.moved > int64(cfg.Still) || s.spent > cfg.Still && s.came < int64(s.spent/time.Millisecond)*int64(cfg.Rate)/1000
+	return now-s.moved > int64(c.cfg.Still) || s.spent > c.cfg.Still && came < int64(s.spent/time.Millisecond)*int64(c.cfg.Rate)/1000
 }
 
 // checkConn looks at the connection itself. mu is held.

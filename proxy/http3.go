@@ -1,0 +1,26 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+
+	"trivet/proxy/h3"
+)
+
+// ServePacket answers HTTP/3 on c until ctx ends, then drains within Grace. It
+// closes c. Limits are those of now.
+func (s *Server) ServePacket(ctx context.Context, c net.PacketConn, cfg *tls.Config) error {
+	r := s.rules.Load()
+	err := h3.New(h3.Config{
+		TLS: cfg, Handle: s.handleH3, Refused: func(status int) { s.refused(3, status) }, Log: s.config.Log,
+		Limits: r.limits, Connections: s.config.Connections, Idle: r.times.Idle, Still: r.times.Still, Grace: s.config.Grace,
+	}).Serve(ctx, c)
+	return errors.Join(err, c.Close())
+}
+
+// handleH3 answers one stream.
+func (s *Server) handleH3(st *h3.Stream) {
+	s.serveStream(st, st.Request(), st.Peer(), st.TLS(), st.OnGone)
+}
