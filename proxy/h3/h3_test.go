@@ -655,6 +655,43 @@ func TestConnectionLimitAndRetry(t *testing.T) {
 	}
 }
 
+func TestResetsWithoutEndAreCut(t *testing.T) {
+	begun := make(chan bool, 1)
+	s := serve(t, Config{Handle: func(st *Stream) {
+		gone := make(chan bool)
+		st.OnGone(func() { close(gone) })
+		begun <- true
+		<-gone
+	}})
+	c, err := quic.DialAddr(t.Context(), s.address, clientTLS(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.CloseWithError(0, "")
+	h := s.client.NewClientConn(c)
+	for i := range 2 * resets {
+		st, err := h.OpenRequestStream(c.Context())
+		if err == nil {
+			err = st.SendRequestHeader(request(t, "GET", "https://a.b/", nil))
+		}
+		if err != nil {
+			var e *quic.ApplicationError
+			if !errors.As(context.Cause(c.Context()), &e) || e.ErrorCode != quic.ApplicationErrorCode(http3.ErrCodeExcessiveLoad) {
+				t.Errorf("got %v after %d requests, want %v", context.Cause(c.Context()), i, http3.ErrCodeExcessiveLoad)
+			}
+			return
+		}
+		st.Close()
+		select {
+		case <-begun:
+		case <-c.Context().Done():
+		}
+		st.CancelWrite(quic.StreamErrorCode(http3.ErrCodeRequestCanceled))
+		st.CancelRead(quic.StreamErrorCode(http3.ErrCodeRequestCanceled))
+	}
+	t.Errorf("%d resets, and the connection lives on", 2*resets)
+}
+
 func TestTicketKeysAreThoseOfTheTime(t *testing.T) {
 	cfg := &tls.Config{Certificates: []tls.Certificate{certificate(t)}}
 	s := serve(t, Config{TLS: cfg, Handle: func(st *Stream) { answer(st, 200, nil, "") }})

@@ -17,7 +17,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	if !v.begin() {
 		panic(http.ErrAbortHandler)
 	}
-	defer v.end()
+	defer func() { v.end(r.Context().Err() == nil) }()
 	s.active.Add(1)
 	defer s.active.Add(-1)
 

@@ -55,14 +55,19 @@ type visitor struct {
 	most   int // requests that may be answered at a time
 	mu     sync.Mutex
 	active int
+	credit int // for requests that are reset before they are answered
 	timer  *time.Timer
 }
+
+// resets is how many requests a visitor may reset that asks for nothing else:
+// each answer that it takes whole makes up for one.
+const resets = 200
 
 type visitorKey struct{}
 
 // welcome is called once for each connection.
 func (s *Server) welcome(ctx context.Context, c *quic.Conn) context.Context {
-	v := &visitor{conn: c, idle: s.cfg.Idle, most: 2 * s.cfg.Streams}
+	v := &visitor{conn: c, idle: s.cfg.Idle, most: 2 * s.cfg.Streams, credit: resets}
 	v.timer = time.AfterFunc(v.idle, func() { v.leave(http3.ErrCodeNoError, "idle") })
 	context.AfterFunc(ctx, func() { v.timer.Stop() })
 	return context.WithValue(ctx, visitorKey{}, v)
@@ -86,9 +91,15 @@ func (v *visitor) begin() bool {
 	return true
 }
 
-func (v *visitor) end() {
+// end is called when a request was answered, whole or not.
+func (v *visitor) end(whole bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if whole {
+		v.credit = min(v.credit+1, resets)
+	} else if v.credit--; v.credit == 0 {
+		go v.leave(http3.ErrCodeExcessiveLoad, "too many requests reset")
+	}
 	if v.active--; v.active == 0 && v.conn.Context().Err() == nil {
 		v.timer.Reset(v.idle)
 	}
