@@ -46,6 +46,7 @@ var edges = map[string][]string{
 
 	"proxy":          {"proxy/h2", "proxy/h3", "proxy/tunnel", "proxy/upstream", "proxy/wire"},
 	"proxy/access":   {"proxy", "proxy/wire"},
+	"proxy/bench":    {"proxy", "proxy/upstream", "proxy/wire"},
 	"proxy/edge":     {"proxy", "proxy/wire", "site"},
 	"proxy/h2":       {"proxy/wire"},
 	"proxy/h3":       {"proxy/wire"},

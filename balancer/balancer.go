@@ -50,7 +50,10 @@ type Config struct {
 }
 
 const (
-	drainGrace  = 20 * time.Second
+	// When a process makes room for the next, downloads and tunnels that are open
+	// go on in it for as long as they need, within these.
+	drainGrace  = time.Hour
+	tunnelGrace = 24 * time.Hour
 	backendIdle = 60 * time.Second // shorter than the web server keeps a connection
 )
 
@@ -186,8 +189,8 @@ var policies = map[string]upstream.Policy{
 	"ewma": upstream.EWMA, "least": upstream.Least, "round-robin": upstream.RoundRobin, "hash": upstream.Hash,
 }
 
-// Run serves from the first Apply until ctx ends, then drains for up to 20 s;
-// tunnels go on for as long as the site says. The backends are checked until
+// Run serves from the first Apply until ctx ends, then drains: what is under
+// way goes on to its end. The backends are checked until
 // the last request is done.
 func (b *Balancer) Run(ctx context.Context) error {
 	defer b.access.Flush()

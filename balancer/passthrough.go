@@ -54,7 +54,7 @@ func (s *tlsSwitch) run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	err := s.accept(ctx, passing, &wg)
 	close(s.here.done)
-	grace := time.AfterFunc(drainGrace+s.balancer.now.Load().site.Balancer.Drain.Std(), cut)
+	grace := time.AfterFunc(tunnelGrace, cut)
 	defer grace.Stop()
 	wg.Wait()
 	return err

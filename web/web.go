@@ -175,8 +175,8 @@ func (w *Web) files(ctx context.Context, s part.State) (*index, error) {
 	return files, nil
 }
 
-// Run serves from the first Apply until ctx ends, then drains for up to 20 s;
-// tunnels may go on for longer.
+// Run serves from the first Apply until ctx ends, then drains: what is under
+// way goes on to its end.
 func (w *Web) Run(ctx context.Context) error {
 	defer w.access.Flush()
 	select {
