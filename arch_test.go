@@ -28,17 +28,26 @@ var edges = map[string][]string{
 	"cluster": {"internal/pace", "internal/part"},
 	"console": {"internal/overview"},
 
-	"app":             {"internal/atomicfile", "internal/pace", "internal/part", "internal/process", "site"},
-	"balancer":        {"internal/metric", "internal/mtls", "internal/pace", "internal/part", "oldproxy", "site"},
+	"app": {"internal/atomicfile", "internal/pace", "internal/part", "internal/process", "site"},
+	"balancer": {
+		"internal/metric", "internal/mtls", "internal/pace", "internal/part",
+		"proxy", "proxy/access", "proxy/edge", "proxy/hello", "proxy/proxyproto", "proxy/ticket", "proxy/tunnel", "proxy/upstream", "proxy/wire", "site",
+	},
 	"certificate":     {"internal/atomicfile", "internal/metric", "internal/mtls", "internal/part"},
 	"database":        {"database/sst", "internal/atomicfile", "internal/metric", "internal/pace", "internal/part", "internal/process", "site"},
 	"database/router": {"internal/metric", "internal/mtls", "internal/part"},
 	"database/sst":    {"internal/mtls", "internal/part"},
 	"firewall":        {"internal/metric", "internal/part", "site"},
 	"monitor":         {"internal/atomicfile", "internal/metric", "internal/mtls", "internal/overview", "internal/part", "internal/process", "site"},
-	"web":             {"internal/metric", "internal/mtls", "internal/part", "oldproxy", "site"},
+	"web": {
+		"internal/metric", "internal/mtls", "internal/part",
+		"proxy", "proxy/access", "proxy/edge", "proxy/proxyproto", "proxy/ticket", "proxy/upstream", "proxy/wire", "site",
+	},
 
 	"proxy":          {"proxy/h2", "proxy/h3", "proxy/tunnel", "proxy/upstream", "proxy/wire"},
+	"proxy/access":   {"proxy", "proxy/wire"},
+	"proxy/bench":    {"proxy", "proxy/upstream", "proxy/wire"},
+	"proxy/edge":     {"proxy", "proxy/wire", "site"},
 	"proxy/h2":       {"proxy/wire"},
 	"proxy/h3":       {"proxy/wire"},
 	"proxy/upstream": {"proxy/wire"},
@@ -55,7 +64,7 @@ var edges = map[string][]string{
 	"database/identitytest": {"internal/mtls", "internal/part"},
 	"e2e/bench":             {"e2e"},
 	"e2e/load":              {"e2e"},
-	"oldproxy/proxytest":    {"internal/mtls", "internal/part"},
+	"proxy/proxytest":       {"internal/mtls", "internal/part"},
 }
 
 // modules of others, each with the one package that may import it. golang.org/x/sys,

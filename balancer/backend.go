@@ -8,15 +8,16 @@ import (
 
 	"trivet/internal/mtls"
 	"trivet/internal/part"
-	proxy "trivet/oldproxy"
+	"trivet/proxy/upstream"
 )
 
 // backend is one web server and what its checks said.
 type backend struct {
 	name    string // of the server
 	address string
-	target  *proxy.Target
-	kick    chan struct{} // capacity 1: look at once
+	target  *upstream.Target // by mutual TLS
+	raw     *upstream.Target // for connections that are passed through: the same state, no TLS of ours
+	kick    chan struct{}    // capacity 1: look at once
 
 	mu  sync.Mutex
 	why string // of the state, if it is not up
@@ -24,14 +25,23 @@ type backend struct {
 
 // backends returns one backend for each member, the present one where it is
 // still the same.
-func (b *Balancer) backends(members []part.Member) []*backend {
+func (b *Balancer) backends(s part.State) []*backend {
 	var present []*backend
 	if v := b.now.Load(); v != nil {
 		present = v.backends
 	}
-	next := make([]*backend, 0, len(members))
-	for _, m := range members {
-		next = append(next, b.backend(present, m.Name, m.Address))
+	weights := map[string]int{}
+	for _, server := range s.Site.Servers {
+		weights[server.Name] = server.Weight
+	}
+	next := make([]*backend, 0, len(s.Members))
+	for _, m := range s.Members {
+		k := b.backend(present, m.Name, m.Address)
+		for _, t := range []*upstream.Target{k.target, k.raw} {
+			t.SetWeight(weights[m.Name])
+			t.Drain(m.Drained)
+		}
+		next = append(next, k)
 	}
 	return next
 }
@@ -43,16 +53,14 @@ func (b *Balancer) backend(present []*backend, name, address string) *backend {
 		}
 	}
 	b.meters.up.WithLabelValues(name).Set(0)
-	return &backend{
-		name: name, address: address, kick: make(chan struct{}, 1), why: "not checked yet",
-		target: proxy.NewTarget(proxy.TargetConfig{
-			Name:        name,
-			Dial:        dialWeb(address),
-			TLS:         mtls.Client(&b.identity, name, part.Web),
-			IdleTimeout: backendIdle,
-			State:       proxy.Untested,
-		}),
+	config := upstream.TargetConfig{
+		Name: name, Address: address, Dial: dialWeb(address), IdleTimeout: backendIdle, State: upstream.Untested,
 	}
+	k := &backend{name: name, address: address, kick: make(chan struct{}, 1), why: "not checked yet"}
+	k.raw = upstream.NewTarget(config)
+	config.TLS = mtls.Client(&b.identity, name, part.Web)
+	k.target = upstream.NewTarget(config)
+	return k
 }
 
 // dialWeb connects to the web server of the server at address. An address with
@@ -61,13 +69,17 @@ func dialWeb(address string) func(context.Context) (net.Conn, error) {
 	if _, _, err := net.SplitHostPort(address); err != nil {
 		address = net.JoinHostPort(address, strconv.Itoa(part.PortWeb))
 	}
-	return proxy.Dialer("tcp", address)
+	return upstream.Dialer("tcp", address)
 }
 
 // suspect asks for an immediate check of g's backend.
-func (b *Balancer) suspect(g *proxy.Target) {
-	for _, k := range b.now.Load().backends {
-		if k.target == g {
+func (b *Balancer) suspect(g *upstream.Target) {
+	v := b.now.Load()
+	if v == nil {
+		return
+	}
+	for _, k := range v.backends {
+		if k.target == g || k.raw == g {
 			k.look()
 		}
 	}
@@ -80,16 +92,17 @@ func (k *backend) look() {
 	}
 }
 
-func (k *backend) health() (proxy.State, string) {
+func (k *backend) health() (upstream.State, string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.target.State(), k.why
 }
 
 // set changes the state and returns the former one.
-func (k *backend) set(s proxy.State, why string) proxy.State {
+func (k *backend) set(s upstream.State, why string) upstream.State {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.why = why
-	return k.target.SetState(s)
+	k.raw.SetState(s, why)
+	return k.target.SetState(s, why)
 }

@@ -2,9 +2,10 @@
 // servers of all servers.
 //
 // It never trusts what a visitor says of itself: forwarding headers and the
-// request's name are its own. It never waits for the control plane: the last
-// state that was applied goes on serving, and whether a web server can be used
-// is found out by asking it, not by asking the cluster.
+// request's name are its own, unless a proxy that the site trusts wrote them.
+// It never waits for the control plane: the last state that was applied goes
+// on serving, and whether a web server can be used is found out by asking it,
+// not by asking the cluster.
 //
 // A backend is up, unwell (it answers its check, but not well) or down (it
 // does not answer). Requests go to those that are up; if there is none, to
@@ -14,13 +15,11 @@ package balancer
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -29,7 +28,11 @@ import (
 	"trivet/internal/metric"
 	"trivet/internal/mtls"
 	"trivet/internal/part"
-	proxy "trivet/oldproxy"
+	"trivet/proxy"
+	"trivet/proxy/access"
+	"trivet/proxy/edge"
+	"trivet/proxy/ticket"
+	"trivet/proxy/upstream"
 	"trivet/site"
 )
 
@@ -43,54 +46,61 @@ type Config struct {
 	// another process of the balancer may have it too.
 	QUIC   net.PacketConn
 	Turn   <-chan struct{}
-	Access io.Writer // one line of JSON for each request; nil: none
+	Access io.Writer // one line for each request; nil: none
 }
 
 const (
-	drainGrace    = 20 * time.Second
-	patience      = 3 * time.Second // how long a request waits while no web server can take it
-	headerBytes   = 64 << 10
-	headerTimeout = 10 * time.Second
-	idleTimeout   = 75 * time.Second
-	backendIdle   = 60 * time.Second // shorter than the web server keeps a connection
-	visitorsLimit = 10_000           // connections at a time; the newest is refused
-	stillLimit    = 30 * time.Second // for a visitor who neither sends what was announced nor takes what is sent
+	// When a process makes room for the next, downloads and tunnels that are open
+	// go on in it for as long as they need, within these.
+	drainGrace  = time.Hour
+	tunnelGrace = 24 * time.Hour
+	backendIdle = 60 * time.Second // shorter than the web server keeps a connection
 )
 
-// Balancer is the balancer of one server. It is a part.Part.
+// Balancer is the balancer of one server. It is a part.Part and a part.Inspector.
 type Balancer struct {
 	log         *slog.Logger
 	http, https net.Listener
-	access      *proxy.AccessLog
-	meters      meters
+	quic        net.PacketConn
+	access      *access.Log
+	meters      *meters
 	identity    mtls.Source
-	pool        *proxy.Pool
+	turn        <-chan struct{}
+	visitors    *ticket.Door
+	pool        *upstream.Pool // of web servers, by mutual TLS
+	raw         *upstream.Pool // of the same, for connections that are passed through
 	web         *proxy.Forwarder
 	now         atomic.Pointer[view]
+	servers     atomic.Pointer[servers]
 	ready       chan struct{} // closed by the first Apply
 	once        sync.Once
-	changed     chan struct{} // capacity 1: the backends may be others
+	changed     chan struct{} // capacity 1: the backends may have changed
 	serving     atomic.Bool
 }
 
 // view is what requests are answered by, between two Applies.
 type view struct {
-	site         *site.Site
-	members      []part.Member
-	aliases      map[string]bool
-	certificates certificates
-	backends     []*backend
+	site     *site.Site
+	server   string
+	members  []part.Member
+	rules    *edge.Rules
+	form     access.Form
+	key      keyFunc
+	sticky   sticky
+	backends []*backend
 }
 
 // New returns a balancer that serves nothing yet.
 func New(c Config) *Balancer {
 	b := &Balancer{
-		log: c.Log, http: c.HTTP, https: c.HTTPS,
-		access: proxy.NewAccessLog(c.Access), meters: newMeters(c.Metrics),
+		log: c.Log, http: c.HTTP, https: c.HTTPS, quic: c.QUIC, turn: c.Turn,
+		access: access.New(c.Access), visitors: ticket.New(nil, "h2", "http/1.1"),
 		ready: make(chan struct{}), changed: make(chan struct{}, 1),
 	}
-	b.pool = proxy.NewPool(b.suspect)
-	b.web = proxy.NewForwarder(proxy.ForwarderConfig{Log: c.Log, Pool: b.pool, Rewrite: rewrite, Fail: b.fail})
+	b.pool = upstream.NewPool(upstream.PoolConfig{Suspect: b.suspect, Changed: b.noteState})
+	b.raw = upstream.NewPool(upstream.PoolConfig{Suspect: b.suspect})
+	b.meters = newMeters(c.Metrics, b)
+	b.web = &proxy.Forwarder{Pool: b.pool, Keep: edge.Keep, Fail: b.fail}
 	return b
 }
 
@@ -100,36 +110,55 @@ func (b *Balancer) Apply(_ context.Context, s part.State) error {
 	if s.Site == nil {
 		return errors.New("apply state: it has no site")
 	}
-	v := &view{site: s.Site, members: s.Members, aliases: map[string]bool{}}
-	for _, a := range s.Site.Aliases {
-		v.aliases[strings.ToLower(a)] = true
-	}
-	var err error
-	if v.certificates, err = b.certificates(s.Certificates); err != nil {
-		return fmt.Errorf("read certificates: %w", err)
+	if err := b.welcome(s); err != nil {
+		return err
 	}
 	if err := b.identity.Set(s.Identity, s.Bundle); err != nil {
 		return fmt.Errorf("set identity: %w", err)
 	}
-	v.backends = b.backends(s.Members)
+	v := &view{
+		site: s.Site, server: s.Server, members: s.Members,
+		rules: edge.New(s.Site, b.altSvc(s.Site)), form: access.FormOf(s.Site.Balancer.AccessLog),
+		key: keyOf(s.Site.Balancer), sticky: newSticky(s), backends: b.backends(s),
+	}
 	b.use(v)
+	return nil
+}
+
+// welcome sets how visitors are met. A state without certificates does not
+// take away those in force.
+func (b *Balancer) welcome(s part.State) error {
+	var pairs []ticket.Pair
+	for _, c := range s.Certificates {
+		pairs = append(pairs, ticket.Pair(c))
+	}
+	if err := b.visitors.SetCertificates(pairs); err != nil {
+		return fmt.Errorf("set visitors' certificates: %w", err)
+	}
+	if keys := s.Secrets[part.SecretTicketKeys]; keys != "" {
+		if err := b.visitors.SetKeys(keys); err != nil {
+			return fmt.Errorf("set keys of session tickets: %w", err)
+		}
+	}
 	return nil
 }
 
 // use puts v in force.
 func (b *Balancer) use(v *view) {
-	targets := make([]*proxy.Target, len(v.backends))
-	for i, k := range v.backends {
-		targets[i] = k.target
-	}
 	b.now.Store(v)
-	b.pool.Set(proxy.Settings{
-		Targets:     targets,
-		Retries:     v.site.Balancer.Retries,
-		RetryStatus: true,
-		Timeout:     v.site.Balancer.Timeout.Std(),
-		Patience:    patience,
-	})
+	set := settings(v.site.Balancer)
+	for _, k := range v.backends {
+		set.Targets = append(set.Targets, k.target)
+	}
+	b.pool.Set(set)
+	set.Targets = nil
+	for _, k := range v.backends {
+		set.Targets = append(set.Targets, k.raw)
+	}
+	b.raw.Set(set)
+	if run := b.servers.Load(); run != nil {
+		run.set(v.site.Balancer)
+	}
 	b.once.Do(func() { close(b.ready) })
 	select {
 	case b.changed <- struct{}{}:
@@ -137,8 +166,32 @@ func (b *Balancer) use(v *view) {
 	}
 }
 
-// Run serves from the first Apply until ctx ends, then drains for up to 20 s.
-// The backends are checked until the last request is done.
+// settings are those of the pool of web servers.
+func settings(c site.Balancer) upstream.Settings {
+	return upstream.Settings{
+		Policy:      policies[c.Policy],
+		Retries:     c.Retries,
+		RetryStatus: true,
+		Budget:      float64(c.RetryBudget) / 100,
+		Timeout:     c.Timeout.Std(),
+		Patience:    c.Wait.Std(),
+		InFlight:    c.InFlight,
+		Queue:       c.Queue,
+		Adaptive:    c.Adaptive,
+		SlowStart:   c.SlowStart.Std(),
+		Eject: upstream.Ejection{
+			Errors: c.Eject.Errors, Slower: c.Eject.Slower, For: c.Eject.For.Std(), Most: c.Eject.Most,
+		},
+	}
+}
+
+var policies = map[string]upstream.Policy{
+	"ewma": upstream.EWMA, "least": upstream.Least, "round-robin": upstream.RoundRobin, "hash": upstream.Hash,
+}
+
+// Run serves from the first Apply until ctx ends, then drains: what is under
+// way goes on to its end. The backends are checked until
+// the last request is done.
 func (b *Balancer) Run(ctx context.Context) error {
 	defer b.access.Flush()
 	select {
@@ -155,37 +208,9 @@ func (b *Balancer) Run(ctx context.Context) error {
 	return err
 }
 
-// serve runs both listeners; if one breaks, both end.
-func (b *Balancer) serve(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	b.serving.Store(true)
-	defer b.serving.Store(false)
-	limit := proxy.NewLimit(visitorsLimit, b.meters.refused.Inc)
-	plain, secure := limit.Listener(b.http), limit.Listener(b.https)
-	results := make(chan error, 2)
-	go func() { results <- proxy.Serve(ctx, b.server(b.redirect, nil), plain, drainGrace) }()
-	go func() { results <- proxy.Serve(ctx, b.server(b.answer, b.tls()), secure, drainGrace) }()
-	first := <-results
-	cancel()
-	return errors.Join(first, <-results)
-}
-
-func (b *Balancer) server(h http.HandlerFunc, secure *tls.Config) *http.Server {
-	return &http.Server{
-		Handler:           proxy.Progress(stillLimit, b.observer(secure != nil).Wrap(h)),
-		TLSConfig:         secure,
-		ReadHeaderTimeout: headerTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    headerBytes,
-		HTTP2:             &http.HTTP2Config{WriteByteTimeout: stillLimit}, // where even the end of a stream cannot be sent
-		ErrorLog:          slog.NewLogLogger(b.log.Handler(), slog.LevelDebug),
-	}
-}
-
 // Check is nil when visitors are answered and every web server of a live
 // member is in service. A member that the cluster holds for dead is not the
-// balancer's problem.
+// balancer's problem, nor is one that was drained.
 func (b *Balancer) Check(context.Context) error {
 	v := b.now.Load()
 	switch {
@@ -193,7 +218,7 @@ func (b *Balancer) Check(context.Context) error {
 		return errors.New("no state yet")
 	case !b.serving.Load():
 		return errors.New("not serving")
-	case len(v.certificates) == 0:
+	case !b.visitors.Ready():
 		return fmt.Errorf("no certificate for %s yet", v.site.Domain)
 	}
 	return v.backendsWell()
@@ -203,11 +228,11 @@ func (b *Balancer) Check(context.Context) error {
 func (v *view) backendsWell() error {
 	up, out, alive := 0, []string(nil), map[string]bool{}
 	for _, m := range v.members {
-		alive[m.Name] = m.Alive
+		alive[m.Name] = m.Alive && !m.Drained
 	}
 	for _, k := range v.backends {
 		state, why := k.health()
-		if state == proxy.Up {
+		if state == upstream.Up {
 			up++
 		} else if alive[k.name] {
 			out = append(out, fmt.Sprintf("web on %s is %s: %s", k.name, state, why))

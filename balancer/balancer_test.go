@@ -13,7 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"trivet/internal/part"
-	"trivet/oldproxy/proxytest"
+	"trivet/proxy/proxytest"
 )
 
 func TestRoutes(t *testing.T) {
@@ -30,7 +30,6 @@ func TestRoutes(t *testing.T) {
 		{"GET", "https://www.foobar.com/", "", 200, ""},
 		{"GET", "https://www.foobar.com/", "WWW.FooBar.com.", 200, ""},
 		{"GET", "https://www.foobar.com/", "www.foobar.com:8443", 200, ""},
-		{"GET", "https://www.foobar.com/", "www.foobar.com:x", 421, ""},
 		{"GET", "https://www.foobar.com/a?b", "foobar.com", 301, "https://www.foobar.com/a?b"},
 		{"PUT", "https://www.foobar.com/a", "foobar.com", 308, "https://www.foobar.com/a"},
 		{"GET", "https://www.foobar.com/", "other.example", 421, ""},
@@ -94,6 +93,7 @@ func TestHeaders(t *testing.T) {
 	if err := json.Unmarshal([]byte(body), &got); err != nil {
 		t.Fatal(err)
 	}
+	delete(got, "Traceparent") // see TestOneTrace
 	want := map[string][]string{
 		"Accept-Encoding": {"gzip"}, "Cookie": {"kept=1"}, "User-Agent": {"Go-http-client/1.1"},
 		"X-Forwarded-For": {"127.0.0.1"}, "X-Forwarded-Proto": {"https"}, "X-Forwarded-Host": {domain},
@@ -114,8 +114,8 @@ func TestSmuggling(t *testing.T) {
 	tests := map[string]struct{ text, want string }{
 		"two lengths":       {"POST / HTTP/1.1\r\n" + host + "Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", "400"},
 		"signed length":     {"POST / HTTP/1.1\r\n" + host + "Content-Length: +3\r\n\r\nabc", "400"},
-		"length and chunks": {"POST / HTTP/1.1\r\n" + host + "Content-Length: 5\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n0\r\n\r\n" + inner, "200"},
-		"unknown coding":    {"POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", "501"},
+		"length and chunks": {"POST / HTTP/1.1\r\n" + host + "Content-Length: 5\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n0\r\n\r\n" + inner, "400"},
+		"unknown coding":    {"POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", "400"},
 		"space before :":    {"GET / HTTP/1.1\r\n" + host + "X-A : b\r\n\r\n", "400"},
 		"no host":           {"GET / HTTP/1.1\r\n\r\n", "400"},
 		"two hosts":         {"GET / HTTP/1.1\r\n" + host + host + "\r\n", "400"},

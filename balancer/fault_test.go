@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"trivet/internal/part"
-	"trivet/oldproxy/proxytest"
+	"trivet/proxy/proxytest"
 )
 
 // load is visitors who ask and post without a pause until they are told to stop.
@@ -288,8 +288,8 @@ func TestApplyUnderLoad(t *testing.T) {
 	l.judge(t, 2*time.Second)
 }
 
-// TestDrain ends Run during a slow request and a WebSocket connection: the
-// request is answered, then the connection is closed and Run returns.
+// TestDrain ends Run during a slow request and a WebSocket connection: both go
+// on to their end, and then Run returns.
 func TestDrain(t *testing.T) {
 	s := newStand(t)
 	ws := tunnel(t, s)
@@ -330,8 +330,13 @@ func TestDrain(t *testing.T) {
 	if text := <-got; text != "done" {
 		t.Errorf("slow request: got %q, want done", text)
 	}
-	if _, err := ws.r.ReadByte(); err == nil {
-		t.Error("the tunnel is still open")
+	ws.echo(t, "after the request")
+	_ = ws.c.Close()
+	select {
+	case err := <-s.done:
+		s.done <- err // for the clean-up
+	case <-time.After(10 * time.Second):
+		t.Error("Run has not returned, and nothing is open any more")
 	}
 	proxytest.Until(t, "the log is written", func() bool { return strings.Contains(s.access.String(), `"/slow"`) })
 }

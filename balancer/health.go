@@ -1,19 +1,15 @@
 package balancer
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"io"
-	"net/http"
-	"net/url"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	"trivet/internal/pace"
-	proxy "trivet/oldproxy"
+	"trivet/proxy/upstream"
+	"trivet/proxy/wire"
 	"trivet/site"
 )
 
@@ -31,11 +27,13 @@ const (
 
 // checkHeader marks a check for the web server; its value is how many
 // milliseconds the check waits.
-const checkHeader = "X-Trivet-Check"
+var checkHeader = []byte("X-Trivet-Check")
+
+var userAgent, agent = []byte("User-Agent"), []byte("trivet-balancer")
 
 // verdict is the outcome of one check.
 type verdict struct {
-	state proxy.State // Up, Unwell or Down
+	state upstream.State // Up, Unwell or Down
 	why   string
 }
 
@@ -116,7 +114,7 @@ func (c *checker) run(ctx context.Context) {
 // is looked at more often: it may have been too busy for a moment.
 func (c *checker) pause() time.Duration {
 	interval := c.settings().Interval.Std()
-	if c.backend.target.State() == proxy.Down && time.Since(c.out) < backSoon {
+	if c.backend.target.State() == upstream.Down && time.Since(c.out) < backSoon {
 		return min(interval, backPause)
 	}
 	return pace.Next(interval)
@@ -142,7 +140,7 @@ func (c *checker) regular(ctx context.Context) {
 
 // suspected looks at once, unless it just did or the backend is out anyway.
 func (c *checker) suspected(ctx context.Context) {
-	if time.Since(c.last) < urgentPause || c.backend.target.State() == proxy.Down {
+	if time.Since(c.last) < urgentPause || c.backend.target.State() == upstream.Down {
 		return
 	}
 	c.urgent(ctx)
@@ -161,11 +159,11 @@ func (c *checker) urgent(ctx context.Context) {
 	for range min(set.Fall, urgentFall) {
 		v = c.probe(ctx, min(set.Timeout.Std(), urgentTimeout))
 		c.last = time.Now()
-		if v.state != proxy.Down {
+		if v.state != upstream.Down {
 			break
 		}
 	}
-	if v.state == proxy.Down && ctx.Err() == nil && c.othersUp() {
+	if v.state == upstream.Down && ctx.Err() == nil && c.othersUp() {
 		c.tally(v.state)
 		c.enter(v)
 		return
@@ -180,7 +178,7 @@ func (c *checker) othersUp() bool {
 		if k == c.backend {
 			continue
 		}
-		if k.target.State() != proxy.Up {
+		if k.target.State() != upstream.Up {
 			return false
 		}
 		others++
@@ -200,24 +198,24 @@ func (c *checker) count(ctx context.Context, v verdict) {
 	c.tally(v.state)
 	set, state := c.settings(), c.backend.target.State()
 	switch {
-	case state == proxy.Untested, v.state == proxy.Up && c.good >= set.Rise:
+	case state == upstream.Untested, v.state == upstream.Up && c.good >= set.Rise:
 		c.enter(v)
-	case v.state == proxy.Up || state == proxy.Up && c.bad < set.Fall:
+	case v.state == upstream.Up || state == upstream.Up && c.bad < set.Fall:
 		// not often enough yet
-	case v.state == proxy.Down && state != proxy.Down && c.silent < set.Fall:
-		c.enter(verdict{proxy.Unwell, v.why})
+	case v.state == upstream.Down && state != upstream.Down && c.silent < set.Fall:
+		c.enter(verdict{upstream.Unwell, v.why})
 	default:
 		c.enter(v)
 	}
 }
 
-func (c *checker) tally(s proxy.State) {
+func (c *checker) tally(s upstream.State) {
 	good, bad, silent := c.good+1, c.bad+1, c.silent+1
 	c.good, c.bad, c.silent = 0, 0, 0
 	switch s {
-	case proxy.Up:
+	case upstream.Up:
 		c.good = good
-	case proxy.Down:
+	case upstream.Down:
 		c.bad, c.silent = bad, silent
 	default:
 		c.bad = bad
@@ -230,68 +228,33 @@ func (c *checker) enter(v verdict) {
 	if former == v.state {
 		return
 	}
-	if v.state == proxy.Down {
+	if v.state == upstream.Down {
 		c.out = time.Now()
 	}
 	up := 0.0
-	if v.state == proxy.Up {
+	if v.state == upstream.Up {
 		up = 1
 	}
 	c.balancer.meters.up.WithLabelValues(c.backend.name).Set(up)
-	c.balancer.log.Info("backend changed", "backend", c.backend.name, "from", former.String(), "to", v.state.String(), "why", v.why)
 }
 
 // probe sends one check and waits for it up to timeout.
 func (c *checker) probe(ctx context.Context, timeout time.Duration) verdict {
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	resp, err := c.backend.target.Probe(c.request(limited, timeout))
+	s := c.balancer.now.Load().site
+	wait := strconv.AppendInt(nil, timeout.Milliseconds(), 10)
+	status, line, err := c.backend.target.Probe(limited, s.Domain, s.Balancer.Health.Path, []wire.Field{
+		{Name: checkHeader, Value: wait, Kind: wire.Trivet}, {Name: userAgent, Value: agent, Kind: wire.UserAgent},
+	})
 	if err != nil {
 		if limited.Err() != nil {
-			return verdict{proxy.Down, fmt.Sprintf("no answer within %s", timeout)}
+			return verdict{upstream.Down, fmt.Sprintf("no answer within %s", timeout)}
 		}
-		return verdict{proxy.Down, err.Error()}
+		return verdict{upstream.Down, err.Error()}
 	}
-	defer func() { _ = resp.Body.Close() }()
-	line, err := firstLine(resp.Body)
-	if err != nil {
-		return verdict{proxy.Down, "its answer broke off: " + err.Error()}
+	if !s.Balancer.Health.Well(status) {
+		return verdict{upstream.Unwell, fmt.Sprintf("its check answers %d: %s", status, line)}
 	}
-	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		return verdict{proxy.Unwell, fmt.Sprintf("its check answers %d: %s", resp.StatusCode, line)}
-	}
-	return verdict{state: proxy.Up}
-}
-
-func (c *checker) request(ctx context.Context, timeout time.Duration) *http.Request {
-	s := c.balancer.now.Load().site
-	r := &http.Request{
-		Method: http.MethodGet, Host: s.Domain, URL: &url.URL{Path: s.Balancer.Health.Path},
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{},
-	}
-	r.Header.Set(checkHeader, strconv.FormatInt(timeout.Milliseconds(), 10))
-	r.Header.Set("User-Agent", "trivet-balancer")
-	return r.WithContext(ctx)
-}
-
-// firstLine reads a short answer to its end, so that its connection is kept,
-// and returns what of it fits into a reason.
-func firstLine(body io.Reader) (string, error) {
-	limited := bufio.NewReader(io.LimitReader(body, 4<<10))
-	line, err := limited.ReadString('\n')
-	if err != nil && err != io.EOF {
-		return "", err
-	}
-	if _, err := io.Copy(io.Discard, limited); err != nil {
-		return "", err
-	}
-	line = strings.Map(printable, strings.TrimSpace(line))
-	return line[:min(len(line), 160)], nil
-}
-
-func printable(r rune) rune {
-	if r < ' ' || r > '~' {
-		return -1
-	}
-	return r
+	return verdict{state: upstream.Up}
 }

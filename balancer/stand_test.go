@@ -18,7 +18,7 @@ import (
 	"trivet/balancer"
 	"trivet/internal/metric"
 	"trivet/internal/part"
-	"trivet/oldproxy/proxytest"
+	"trivet/proxy/proxytest"
 	"trivet/site"
 	"trivet/web"
 )
@@ -35,16 +35,20 @@ type stand struct {
 	servers []*server
 	http    string // addresses
 	https   string
+	quic    string
 	access  *proxytest.Lines
 	stop    context.CancelFunc
 	done    chan error
 }
 
 type server struct {
-	name string
-	wire *proxytest.Wire
-	app  http.HandlerFunc
-	mu   sync.Mutex
+	name   string
+	wire   *proxytest.Wire
+	web    *web.Web
+	state  part.State
+	access *proxytest.Lines
+	app    http.HandlerFunc
+	mu     sync.Mutex
 }
 
 func (s *server) setApp(h http.HandlerFunc) {
@@ -61,27 +65,30 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func newSite() *site.Site {
-	return &site.Site{
-		Name: "foobar", Domain: domain, Aliases: []string{"foobar.com"},
-		Web: site.Web{Index: "index.html"},
-		App: site.App{Source: "app", Health: site.Health{Path: "/healthz"}},
-		Balancer: site.Balancer{
-			Health: site.Health{
-				Path: "/healthz", Interval: site.Duration(time.Second), Timeout: site.Duration(500 * time.Millisecond), Rise: 2, Fall: 2,
-			},
-			Retries: 2, Timeout: site.Duration(10 * time.Second),
-		},
+	s := site.Default()
+	s.Name, s.Domain, s.Aliases = "foobar", domain, []string{"foobar.com"}
+	s.App.Source = "app"
+	s.Balancer.Health.Timeout = site.Duration(500 * time.Millisecond)
+	s.Balancer.Timeout = site.Duration(10 * time.Second)
+	s.Balancer.SlowStart = 0
+	for i := range 3 {
+		s.Servers = append(s.Servers, site.Server{Name: fmt.Sprintf("s%d", i+1), Weight: site.DefaultWeight})
 	}
+	return &s
 }
 
 // newStand starts all of it and waits until every backend is in service.
-func newStand(t *testing.T) *stand {
+func newStand(t *testing.T, change ...func(*site.Site)) *stand {
 	t.Helper()
 	s := &stand{t: t, ca: proxytest.NewAuthority(t, "foobar"), access: &proxytest.Lines{}}
 	s.state = part.State{
 		Site: newSite(), Server: "s1", Bundle: s.ca.Bundle, Identity: s.ca.Identity(t, "s1", part.Balancer),
 		Certificates: []part.KeyPair{s.ca.Certificate(t, domain, "foobar.com")},
 	}
+	for _, c := range change {
+		c(s.state.Site)
+	}
+	s.state.Secrets = map[string]string{part.SecretSticky: "secret"}
 	for i := range 3 {
 		s.addServer(fmt.Sprintf("s%d", i+1))
 	}
@@ -100,16 +107,18 @@ func (s *stand) addServer(name string) {
 		s.t.Fatal(err)
 	}
 	l := proxytest.Listen(s.t)
-	w := web.New(web.Config{Log: slog.New(slog.DiscardHandler), Metrics: metric.NewRegistry(), Listener: l})
-	state := part.State{
+	srv.state = part.State{
 		Site: s.state.Site, Server: name, Bundle: s.ca.Bundle, Identity: s.ca.Identity(s.t, name, part.Web),
-		Release:   part.Release{Hash: "r", Dir: dir},
-		Instances: []part.Instance{{Name: "1-1", Network: "unix", Address: s.startApp(srv)}},
+		Certificates: s.state.Certificates,
+		Release:      part.Release{Hash: "r", Dir: dir},
+		Instances:    []part.Instance{{Name: "1-1", Network: "unix", Address: s.startApp(srv)}},
 	}
-	if err := w.Apply(s.t.Context(), state); err != nil {
+	srv.access = &proxytest.Lines{}
+	srv.web = web.New(web.Config{Log: slog.New(slog.DiscardHandler), Metrics: metric.NewRegistry(), Listener: l, Access: srv.access})
+	if err := srv.web.Apply(s.t.Context(), srv.state); err != nil {
 		s.t.Fatal(err)
 	}
-	s.background(func(ctx context.Context) error { return w.Run(ctx) })
+	s.background(srv.web.Run)
 	srv.wire = proxytest.NewWire(s.t, l.Addr().String())
 	s.servers = append(s.servers, srv)
 	s.state.Members = append(s.state.Members, part.Member{Name: name, Address: srv.wire.Address(), Alive: true})
@@ -145,10 +154,15 @@ func (s *stand) background(f func(context.Context) error) {
 
 func (s *stand) start() {
 	plain, secure := proxytest.Listen(s.t), proxytest.Listen(s.t)
+	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.quic = packets.LocalAddr().String()
 	s.http, s.https = plain.Addr().String(), secure.Addr().String()
 	s.b = balancer.New(balancer.Config{
 		Log: slog.New(slog.NewTextHandler(testWriter{s.t}, nil)), Metrics: metric.NewRegistry(),
-		HTTP: plain, HTTPS: secure, Access: s.access,
+		HTTP: plain, HTTPS: secure, QUIC: packets, Access: s.access,
 	})
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop, s.done = stop, make(chan error, 1)
@@ -168,6 +182,21 @@ type testWriter struct{ t *testing.T }
 func (w testWriter) Write(p []byte) (int, error) {
 	w.t.Logf("%s", bytes.TrimSpace(p))
 	return len(p), nil
+}
+
+// change applies another site to the balancer and the web servers.
+func (s *stand) change(f func(*site.Site)) {
+	s.t.Helper()
+	next := *s.state.Site
+	f(&next)
+	s.state.Site = &next
+	for _, srv := range s.servers {
+		srv.state.Site = &next
+		if err := srv.web.Apply(s.t.Context(), srv.state); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	s.apply()
 }
 
 func (s *stand) apply() {

@@ -5,17 +5,23 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"time"
 
 	"trivet/proxy/h3"
 )
 
-// ServePacket answers HTTP/3 on c until ctx ends, then drains within Grace. It
+// packetGrace is how long requests by HTTP/3 may go on when their server ends:
+// c can be read by one process only, and another may be waiting for it.
+const packetGrace = 1500 * time.Millisecond
+
+// ServePacket answers HTTP/3 on c until ctx ends, then drains within 1.5 s. It
 // closes c. Limits are those of now.
 func (s *Server) ServePacket(ctx context.Context, c net.PacketConn, cfg *tls.Config) error {
 	r := s.rules.Load()
 	err := h3.New(h3.Config{
 		TLS: cfg, Handle: s.handleH3, Refused: func(status int) { s.refused(3, status) }, Log: s.config.Log,
-		Limits: r.limits, Connections: s.config.Connections, Idle: r.times.Idle, Still: r.times.Still, Grace: s.config.Grace,
+		Limits: r.limits, Connections: s.config.Connections, Idle: r.times.Idle, Still: r.times.Still,
+		Grace: min(s.config.Grace, packetGrace),
 	}).Serve(ctx, c)
 	return errors.Join(err, c.Close())
 }

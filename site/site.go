@@ -85,7 +85,7 @@ type Balancer struct {
 	Wait Duration `json:"wait" yaml:"wait"`
 	// Adaptive lowers the number of requests in flight when answers become slow, and sheds the newest.
 	Adaptive bool `json:"adaptive" yaml:"adaptive"`
-	// Drain is how long a WebSocket may go on when its server or balancer is drained.
+	// Drain is how long a WebSocket may go on when its server is drained.
 	Drain Duration `json:"drain" yaml:"drain"`
 	// Trusted lists networks (CIDR) of proxies before the balancer, whose forwarding headers, request ID and trace are taken over.
 	Trusted []string `json:"trusted,omitempty" yaml:"trusted,omitempty"`

@@ -1,58 +1,91 @@
 package web
 
 import (
-	"net/http"
+	"bytes"
+	"net/url"
 	"strings"
+
+	"trivet/proxy"
+	"trivet/proxy/wire"
 )
 
-// answer is the way of a request: check, file, folder, app.
-func (w *Web) answer(rw http.ResponseWriter, r *http.Request) {
-	v := w.now.Load()
-	if r.Header.Get(checkHeader) != "" {
-		w.answerCheck(rw, r, v)
+var (
+	allow      = []byte("Allow")
+	location   = []byte("Location")
+	retryAfter = []byte("Retry-After")
+	noStore    = []byte("no-store")
+	plainText  = []byte("text/plain; charset=utf-8")
+)
+
+// answer is the way of a request: file, folder, app.
+func (w *Web) answer(x *proxy.Exchange, v *view) {
+	path, query, escaped := pathOf(x.Request.Path)
+	if f := v.files.byPath[string(path)]; f != nil {
+		w.answerFile(x, v, f)
 		return
 	}
-	if f := v.files.file(r.URL.Path); f != nil {
-		w.answerFile(rw, r, v, f)
-		return
-	}
-	if v.files.isFolder(r.URL.Path) && reads(r.Method) {
-		redirectToFolder(rw, r)
+	if v.files.folders[string(path)] && reads(x.Request) {
+		redirectToFolder(x, escaped, query)
 		return
 	}
 	switch {
 	case v.hasApp:
-		w.app.ServeHTTP(rw, r)
-	case r.URL.Path == v.site.Balancer.Health.Path:
-		answerWell(rw)
+		w.app.Forward(x)
+	case string(path) == v.site.Balancer.Health.Path:
+		answerText(x, 200, "ok")
 	default:
-		http.Error(rw, "There is no such page.", http.StatusNotFound)
+		answerText(x, 404, "There is no such page.")
 	}
 }
 
-func reads(method string) bool { return method == http.MethodGet || method == http.MethodHead }
+// pathOf takes a target apart: the path as it is meant, the query, and the
+// path as it is written. What cannot be read is taken as written.
+func pathOf(target []byte) (path, query, escaped []byte) {
+	escaped = target
+	if i := bytes.IndexByte(target, '?'); i >= 0 {
+		escaped, query = target[:i], target[i:]
+	}
+	if bytes.IndexByte(escaped, '%') < 0 {
+		return escaped, query, escaped
+	}
+	if meant, err := url.PathUnescape(string(escaped)); err == nil {
+		return []byte(meant), query, escaped
+	}
+	return escaped, query, escaped
+}
+
+func reads(r *wire.Request) bool {
+	m := string(r.Method)
+	return m == "GET" || m == "HEAD"
+}
 
 // answerFile gives f, as far as the method allows.
-func (w *Web) answerFile(rw http.ResponseWriter, r *http.Request, v *view, f *file) {
-	if !reads(r.Method) {
-		rw.Header().Set("Allow", "GET, HEAD")
-		http.Error(rw, "This is a file: it can only be read.", http.StatusMethodNotAllowed)
+func (w *Web) answerFile(x *proxy.Exchange, v *view, f *file) {
+	if !reads(x.Request) {
+		answerText(x, 405, "This is a file: it can only be read.", wire.Field{Name: allow, Value: []byte("GET, HEAD")})
 		return
 	}
-	if err := v.files.serve(rw, r, f); err != nil {
+	if err := v.files.serve(x, f); err != nil {
 		w.log.Error("static file not served", "path", f.name, "err", err)
-		http.Error(rw, "The file could not be read.", http.StatusInternalServerError)
+		answerText(x, 500, "The file could not be read.")
 	}
 }
 
 // redirectToFolder adds the slash, relative to where the visitor is. Leading
 // slashes are cut to one, so that the target is never another host.
-func redirectToFolder(rw http.ResponseWriter, r *http.Request) {
-	to := "/" + strings.TrimLeft(r.URL.EscapedPath(), "/") + "/"
-	if r.URL.RawQuery != "" {
-		to += "?" + r.URL.RawQuery
-	}
-	rw.Header().Set("Location", to)
-	rw.Header().Set("Cache-Control", "no-cache")
-	rw.WriteHeader(http.StatusMovedPermanently)
+func redirectToFolder(x *proxy.Exchange, escaped, query []byte) {
+	to := "/" + strings.TrimLeft(string(escaped), "/") + "/" + string(query)
+	x.Answer(301, []wire.Field{
+		{Name: location, Value: []byte(to), Kind: wire.Location},
+		{Name: cacheControl, Value: []byte("no-cache"), Kind: wire.CacheControl},
+	}, nil)
+}
+
+// answerText answers with one line.
+func answerText(x *proxy.Exchange, status int, line string, more ...wire.Field) {
+	x.Answer(status, append([]wire.Field{
+		{Name: contentType, Value: plainText, Kind: wire.ContentType},
+		{Name: cacheControl, Value: noStore, Kind: wire.CacheControl},
+		{Name: noSniff, Value: []byte("nosniff")},
+	}, more...), []byte(line+"\n"))
 }

@@ -3,14 +3,14 @@ package web
 import (
 	"context"
 	"errors"
-	"fmt"
-	"net/http"
 	"strconv"
 	"strings"
 	"time"
 
 	"trivet/internal/part"
-	proxy "trivet/oldproxy"
+	"trivet/proxy"
+	"trivet/proxy/upstream"
+	"trivet/proxy/wire"
 )
 
 // checkHeader marks a balancer's health check; its value is how many
@@ -19,21 +19,21 @@ const checkHeader = "X-Trivet-Check"
 
 // targets returns one target for each instance, the present one where it is
 // still the same.
-func targets(present []*proxy.Target, instances []part.Instance) []*proxy.Target {
-	known := make(map[string]*proxy.Target, len(present))
+func targets(present []*upstream.Target, instances []part.Instance) []*upstream.Target {
+	known := make(map[string]*upstream.Target, len(present))
 	for _, t := range present {
-		known[t.Name()] = t
+		known[t.Name()+t.Address()] = t
 	}
-	next := make([]*proxy.Target, 0, len(instances))
+	next := make([]*upstream.Target, 0, len(instances))
 	for _, i := range instances {
-		name := targetName(i)
-		t := known[name]
+		t := known[i.Name+i.Address]
 		if t == nil {
-			t = proxy.NewTarget(proxy.TargetConfig{
-				Name:        name,
-				Dial:        proxy.Dialer(i.Network, i.Address),
+			t = upstream.NewTarget(upstream.TargetConfig{
+				Name:        i.Name,
+				Address:     i.Address,
+				Dial:        upstream.Dialer(i.Network, i.Address),
 				IdleTimeout: appIdle,
-				State:       proxy.Up,
+				State:       upstream.Up,
 			})
 		}
 		next = append(next, t)
@@ -41,52 +41,34 @@ func targets(present []*proxy.Target, instances []part.Instance) []*proxy.Target
 	return next
 }
 
-// targetName is unique by name and address: an instance that comes back
-// elsewhere is another target. It serves as a URL's host and has no slash.
-func targetName(i part.Instance) string {
-	return i.Name + "." + strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' {
-			return r
-		}
-		return '.'
-	}, strings.ToLower(i.Address))
-}
-
-// instanceName is the instance's name in its target's, "1-1".
-func instanceName(target string) string {
-	name, _, _ := strings.Cut(target, ".")
-	return name
-}
-
-// rewrite passes on what the balancer says of the visitor.
-func rewrite(in, out *http.Request) {
-	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
-		if v := in.Header[name]; v != nil {
-			out.Header[name] = v
-		}
-	}
-	out.Header.Del(checkHeader)
+// keep is what the app sees of a request: all but what balancers say to web
+// servers, and the span, which is this server's own.
+func keep(f *wire.Field) bool {
+	return f.Kind != wire.Trivet && f.Kind != wire.Underscore && f.Kind != wire.Traceparent
 }
 
 // fail answers a request that no instance answered.
-func (w *Web) fail(rw http.ResponseWriter, _ *http.Request, status int, err error) {
-	if status == http.StatusServiceUnavailable {
-		rw.Header().Set("Retry-After", "1")
+func (w *Web) fail(x *proxy.Exchange, status int, err error) {
+	w.log.Debug("request not answered by the app", "id", string(x.ID), "status", status, "err", err)
+	if status == 503 {
+		answerText(x, status, reason(status), wire.Field{Name: retryAfter, Value: []byte("1"), Kind: wire.RetryAfter})
+		return
 	}
-	w.log.Debug("request not answered by the app", "status", status, "err", err)
-	http.Error(rw, reason(status), status)
+	answerText(x, status, reason(status))
 }
 
 func reason(status int) string {
 	switch status {
-	case http.StatusServiceUnavailable:
-		return "No instance of the app is ready. Please try again in a moment."
-	case http.StatusGatewayTimeout:
-		return "The app did not answer in time."
-	case proxy.StatusClientGone:
-		return "The client went away."
-	case http.StatusBadRequest:
+	case 400:
 		return "The request's body is broken."
+	case 408:
+		return "The request's body came too slowly."
+	case 413:
+		return "The request's body is too large."
+	case 503:
+		return "No instance of the app is ready. Please try again in a moment."
+	case 504:
+		return "The app did not answer in time."
 	}
 	return "The app's answer broke off."
 }
@@ -94,26 +76,40 @@ func reason(status int) string {
 // answerCheck answers a balancer's check: by the app's own health path if the
 // site has an app. It answers even if the app does not, before the balancer
 // gives up waiting: this server is then unwell, but not dead.
-func (w *Web) answerCheck(rw http.ResponseWriter, r *http.Request, v *view) {
+func (w *Web) answerCheck(x *proxy.Exchange, v *view, value []byte) {
 	if !v.hasApp {
-		answerWell(rw)
+		answerText(x, 200, "ok")
 		return
 	}
-	wait, err := strconv.Atoi(r.Header.Get(checkHeader))
+	wait, err := strconv.Atoi(string(value))
 	if err != nil || wait <= 0 || wait > 60_000 {
-		http.Error(rw, fmt.Sprintf("%s is not a number of milliseconds", checkHeader), http.StatusBadRequest)
+		answerText(x, 400, checkHeader+" is not a number of milliseconds")
 		return
 	}
 	limit := time.Duration(wait) * time.Millisecond * 7 / 10
-	ctx, cancel := context.WithTimeoutCause(r.Context(), limit, errors.New("the app is slow"))
+	ctx, cancel := context.WithTimeout(x.Context(), limit)
 	defer cancel()
-	check := r.Clone(ctx)
-	check.URL.Path, check.URL.RawPath, check.URL.RawQuery = v.site.App.Health.Path, "", ""
-	w.app.ServeHTTP(rw, check)
+	status, line := w.askApp(ctx, v)
+	answerText(x, status, line)
 }
 
-func answerWell(rw http.ResponseWriter) {
-	rw.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	rw.Header().Set("Cache-Control", "no-store")
-	_, _ = rw.Write([]byte("ok\n"))
+// askApp asks the instances for their health, each time another one first,
+// until one is well.
+func (w *Web) askApp(ctx context.Context, v *view) (status int, line string) {
+	all := w.pool.Targets()
+	status, line = 503, reason(503)
+	first := int(w.checks.Add(1))
+	for i := range all {
+		t := all[(first+i)%len(all)]
+		code, said, err := t.Probe(ctx, v.site.Domain, v.site.App.Health.Path, nil)
+		switch {
+		case err == nil && code >= 200 && code <= 299:
+			return 200, said
+		case err == nil:
+			status, line = code, said
+		case errors.Is(ctx.Err(), context.DeadlineExceeded):
+			return 504, reason(504)
+		}
+	}
+	return status, strings.TrimSpace(line)
 }

@@ -8,11 +8,28 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"path"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"trivet/proxy/wire"
+)
+
+// Names of fields, and values that are always the same.
+var (
+	acceptEncoding  = []byte("Accept-Encoding")
+	acceptRanges    = []byte("Accept-Ranges")
+	cacheControl    = []byte("Cache-Control")
+	contentEncoding = []byte("Content-Encoding")
+	contentRange    = []byte("Content-Range")
+	contentType     = []byte("Content-Type")
+	eTag            = []byte("ETag")
+	lastModified    = []byte("Last-Modified")
+	noSniff         = []byte("X-Content-Type-Options")
+	vary            = []byte("Vary")
 )
 
 // What is kept in memory: each file up to smallFile, all together up to
@@ -33,8 +50,10 @@ type source struct {
 // is never changed once read; the zero value has no files.
 type index struct {
 	source  source
-	files   map[string]*file
-	skipped int // symlinks that lead outside, devices, dot files
+	files   map[string]*file // by name relative to the folder
+	byPath  map[string]*file // by path of the URL, folders' pages under both / and their names
+	folders map[string]bool  // paths that lack only a slash to be a folder with a page
+	skipped int              // symlinks that lead outside, devices, dot files
 }
 
 // file is one file as it was when the release was indexed.
@@ -45,7 +64,8 @@ type file struct {
 	size     int64
 	modified time.Time
 	content  []byte           // nil: too large, read from the disk
-	packed   map[string]*file // by content coding: siblings with .br and .gz
+	packed   map[string]*file // by content coding: siblings with .br and .gz, as what answers for this one
+	fields   []wire.Field     // of every answer with it
 }
 
 // readIndex reads every file below s.dir. A release without that folder has an
@@ -75,6 +95,7 @@ func readIndex(ctx context.Context, s source) (*index, error) {
 		return nil, err
 	}
 	x.pair()
+	x.route()
 	return x, nil
 }
 
@@ -121,7 +142,7 @@ func readFile(root *os.Root, name string, info fs.FileInfo, memory int64) (*file
 		return nil, err
 	}
 	defer func() { _ = r.Close() }()
-	f := &file{name: name, kind: kindOf(name), size: info.Size(), modified: info.ModTime()}
+	f := &file{name: name, kind: kindOf(name), size: info.Size(), modified: info.ModTime().UTC().Truncate(time.Second)}
 	hash := sha256.New()
 	if f.size <= smallFile && f.size <= memory {
 		if f.content, err = io.ReadAll(r); err != nil {
@@ -136,37 +157,58 @@ func readFile(root *os.Root, name string, info fs.FileInfo, memory int64) (*file
 	return f, nil
 }
 
-// pair finds the packed siblings of each file.
+// pair finds the packed siblings of each file and makes the fields of answers.
 func (x *index) pair() {
 	for name, f := range x.files {
+		f.dress(f.kind, freshness(name), "")
+	}
+	for name, f := range x.files {
 		for coding, ending := range map[string]string{"br": ".br", "gzip": ".gz"} {
-			if p := x.files[name+ending]; p != nil {
-				if f.packed == nil {
-					f.packed = map[string]*file{}
-				}
-				f.packed[coding] = p
+			p := x.files[name+ending]
+			if p == nil {
+				continue
 			}
+			sibling := *p
+			sibling.kind, sibling.packed = f.kind, nil
+			sibling.dress(f.kind, freshness(name), coding)
+			if f.packed == nil {
+				f.packed = map[string]*file{}
+				f.fields = append(f.fields, wire.Field{Name: vary, Value: acceptEncoding, Kind: wire.Vary})
+			}
+			f.packed[coding] = &sibling
 		}
 	}
 }
 
-// file returns the file that answers for a URL's path, or nil. Only clean
-// paths have one.
-func (x *index) file(url string) *file {
-	name, ok := strings.CutPrefix(url, "/")
-	if !ok {
-		return nil
+// dress makes f's fields.
+func (f *file) dress(kind, freshness, coding string) {
+	f.fields = []wire.Field{
+		{Name: contentType, Value: []byte(kind), Kind: wire.ContentType},
+		{Name: cacheControl, Value: []byte(freshness), Kind: wire.CacheControl},
+		{Name: eTag, Value: []byte(f.tag), Kind: wire.ETag},
+		{Name: lastModified, Value: []byte(f.modified.Format(http.TimeFormat)), Kind: wire.LastModified},
+		{Name: acceptRanges, Value: []byte("bytes")},
+		{Name: noSniff, Value: []byte("nosniff")},
 	}
-	if name == "" || strings.HasSuffix(name, "/") {
-		if x.source.page == "" {
-			return nil
-		}
-		name += x.source.page
+	if coding != "" {
+		f.fields = append(f.fields,
+			wire.Field{Name: contentEncoding, Value: []byte(coding), Kind: wire.ContentEncoding},
+			wire.Field{Name: vary, Value: acceptEncoding, Kind: wire.Vary})
 	}
-	return x.files[name]
 }
 
-// isFolder says that url lacks only its slash to be a folder with a page.
-func (x *index) isFolder(url string) bool {
-	return url != "" && !strings.HasSuffix(url, "/") && path.Clean(url) == url && x.file(url+"/") != nil
+// route says which file answers for which path. Only clean paths have one.
+func (x *index) route() {
+	x.byPath, x.folders = make(map[string]*file, len(x.files)), map[string]bool{}
+	for name, f := range x.files {
+		x.byPath["/"+name] = f
+		folder, base := path.Split(name)
+		if base != x.source.page || x.source.page == "" {
+			continue
+		}
+		x.byPath["/"+folder] = f
+		if folder != "" {
+			x.folders["/"+strings.TrimSuffix(folder, "/")] = true
+		}
+	}
 }

@@ -1,11 +1,13 @@
 package web
 
 import (
-	"net/http"
 	"strconv"
+	"sync"
+	"time"
 
 	"trivet/internal/metric"
-	proxy "trivet/oldproxy"
+	"trivet/proxy"
+	"trivet/proxy/upstream"
 )
 
 // meters are what the web server counts. Health checks are not counted: they
@@ -13,43 +15,45 @@ import (
 type meters struct {
 	requests *metric.CounterVec
 	seconds  metric.Histogram
+
+	mu     sync.Mutex
+	byCode map[int]metric.Counter
 }
 
-func newMeters(r *metric.Registry, pool *proxy.Pool) meters {
+func newMeters(r *metric.Registry, pool *upstream.Pool) *meters {
 	r.GaugeFunc("trivet_app_requests_in_flight", "Requests and tunnels that are with the app's instances on this server.",
 		func() float64 { return float64(pool.InFlight()) })
 	seconds := r.Histogram("trivet_web_request_seconds", "Time to answer a request, tunnels apart.")
-	return meters{
+	return &meters{
 		requests: r.Counter("trivet_web_requests_total", "Requests answered by the web server, by status.", "code"),
 		seconds:  seconds.WithLabelValues().(metric.Histogram),
+		byCode:   map[int]metric.Counter{},
 	}
 }
 
-// observer follows each request for the meters and the access log.
-func (w *Web) observer() proxy.Observer {
-	return proxy.Observer{
-		Begin: begin,
-		Stamp: func(_ *proxy.Exchange, h http.Header) { h.Set("X-Served-By", w.now.Load().server) },
-		End:   w.count,
+// count finds the counter of a status without making its label anew.
+func (m *meters) count(status int) {
+	m.mu.Lock()
+	c := m.byCode[status]
+	if c == nil {
+		c = m.requests.WithLabelValues(strconv.Itoa(status))
+		m.byCode[status] = c
 	}
+	m.mu.Unlock()
+	c.Inc()
 }
 
-// begin takes the balancer's word for who asks.
-func begin(x *proxy.Exchange) {
-	x.ID = x.Request.Header.Get("X-Request-Id")
-	if visitor := x.Request.Header.Get("X-Forwarded-For"); visitor != "" {
-		x.Client = visitor
-	}
-}
-
-func (w *Web) count(x *proxy.Exchange) {
-	if x.Request.Header.Get(checkHeader) != "" {
+// done follows up each request.
+func (w *Web) done(x *proxy.Exchange) {
+	if x.Local == isCheck {
 		return
 	}
-	w.meters.requests.WithLabelValues(strconv.Itoa(x.Status)).Inc()
-	if x.Status != http.StatusSwitchingProtocols {
-		w.meters.seconds.Observe(x.Duration.Seconds())
+	now := time.Now()
+	w.meters.count(x.Status)
+	if x.Status != 101 {
+		w.meters.seconds.Observe(now.Sub(x.Begin).Seconds())
 	}
-	x.Server = instanceName(x.Server)
-	w.access.Write(x)
+	if v := w.now.Load(); v != nil {
+		w.access.Write(v.form, x, now)
+	}
 }

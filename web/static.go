@@ -1,54 +1,78 @@
 package web
 
 import (
-	"bytes"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"path"
+	"slices"
 	"strings"
+
+	"trivet/proxy"
+	"trivet/proxy/wire"
 )
 
-// serve answers r, a GET or HEAD, with f: ranges (RFC 9110, 14), conditions
-// (13) and packed siblings (8.4). An error means that nothing was answered yet.
-func (x *index) serve(rw http.ResponseWriter, r *http.Request, f *file) error {
-	h := rw.Header()
-	h.Set("Content-Type", f.kind)
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Cache-Control", freshness(f.name))
-	body := f
-	if f.packed != nil {
-		h.Set("Vary", "Accept-Encoding")
-		if coding := preferred(f, r.Header.Get("Accept-Encoding")); coding != "" {
-			h.Set("Content-Encoding", coding)
-			body = f.packed[coding]
-		}
+// serve answers x, a GET or HEAD, with f: conditions (RFC 9110, 13), ranges
+// (14) and packed siblings (8.4). An error means that nothing was answered yet.
+func (x *index) serve(e *proxy.Exchange, f *file) error {
+	body := f.variant(wire.Find(e.Request.Fields, wire.AcceptEncoding))
+	switch body.judge(e.Request.Fields) {
+	case notModified:
+		e.Answer(304, body.fields, nil)
+		return nil
+	case failed:
+		e.Answer(412, body.fields, nil)
+		return nil
 	}
-	h.Set("ETag", body.tag)
-	content, err := x.open(body)
+	ranges, ok := body.ranges(e.Request.Fields)
+	if !ok {
+		e.Answer(416, []wire.Field{{Name: contentRange, Value: fmt.Appendf(nil, "bytes */%d", body.size), Kind: wire.ContentRange}}, nil)
+		return nil
+	}
+	if len(ranges) > 0 {
+		return x.servePart(e, body, ranges)
+	}
+	if body.content != nil {
+		e.Answer(200, body.fields, body.content)
+		return nil
+	}
+	return x.serveDisk(e, 200, body.fields, body, span{0, body.size})
+}
+
+// servePart answers with one range, or several as multipart/byteranges (RFC 9110, 14.6).
+func (x *index) servePart(e *proxy.Exchange, f *file, ranges []span) error {
+	if len(ranges) > 1 {
+		return x.serveParts(e, f, ranges)
+	}
+	s := ranges[0]
+	fields := append(slices.Clip(f.fields), wire.Field{Name: contentRange, Value: s.of(f.size), Kind: wire.ContentRange})
+	if f.content != nil {
+		e.Answer(206, fields, f.content[s.from:s.to])
+		return nil
+	}
+	return x.serveDisk(e, 206, fields, f, s)
+}
+
+// serveDisk answers with a part of f, which is too large for the memory.
+func (x *index) serveDisk(e *proxy.Exchange, status int, fields []wire.Field, f *file, s span) error {
+	content, err := x.open(f)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = content.Close() }()
-	if !strings.HasPrefix(r.Header.Get("Range"), "bytes=") {
-		r.Header.Del("Range") // a unit that is not understood must be ignored (RFC 9110, 14.2)
+	if e.Start(status, fields, s.to-s.from) != nil {
+		return nil //nolint:nilerr // the visitor has gone
 	}
-	http.ServeContent(rw, r, "", f.modified, content)
+	if err := e.SendFile(content, s.from, s.to-s.from); err != nil {
+		e.Abort(err)
+		return nil //nolint:nilerr // the answer had begun
+	}
+	_ = e.End(nil)
 	return nil
 }
 
-// readSeekCloser is what http.ServeContent reads.
-type readSeekCloser interface {
-	io.ReadSeeker
-	io.Closer
-}
-
-// open returns f's content, from memory or from the disk.
-func (x *index) open(f *file) (readSeekCloser, error) {
-	if f.content != nil {
-		return inMemory{bytes.NewReader(f.content)}, nil
-	}
+// open returns f's content on the disk.
+func (x *index) open(f *file) (*os.File, error) {
 	root, err := os.OpenRoot(x.source.dir)
 	if err != nil {
 		return nil, err
@@ -69,9 +93,13 @@ func (x *index) open(f *file) (readSeekCloser, error) {
 	return content, nil
 }
 
-type inMemory struct{ *bytes.Reader }
-
-func (inMemory) Close() error { return nil }
+// section reads f's bytes in s, from memory or from content.
+func (f *file) section(content *os.File, s span) io.Reader {
+	if f.content != nil {
+		return strings.NewReader(string(f.content[s.from:s.to]))
+	}
+	return io.NewSectionReader(content, s.from, s.to-s.from)
+}
 
 // freshness is the Cache-Control of a file: pages are always asked for again
 // (and cost a 304), fingerprinted files never.
@@ -98,15 +126,18 @@ func fingerprinted(base string) bool {
 		strings.ContainsAny(hash, "0123456789") && strings.ContainsAny(hash, "abcdef")
 }
 
-// preferred returns the best coding that f has and accept, an Accept-Encoding,
-// takes: br before gzip; "" is none.
-func preferred(f *file, accept string) string {
-	for _, coding := range []string{"br", "gzip"} {
-		if f.packed[coding] != nil && takes(accept, coding) {
-			return coding
+// variant is the best coding of f that accept, an Accept-Encoding, takes: br
+// before gzip before f itself.
+func (f *file) variant(accept []byte) *file {
+	if f.packed == nil || accept == nil {
+		return f
+	}
+	for _, coding := range [...]string{"br", "gzip"} {
+		if p := f.packed[coding]; p != nil && takes(string(accept), coding) {
+			return p
 		}
 	}
-	return ""
+	return f
 }
 
 // takes says whether accept names coding with a weight above zero. "*" is not

@@ -1,9 +1,11 @@
 // Package web serves a site's files and hands everything else to the app's
 // instances on the same server.
 //
-// It listens to the balancers only: every connection is mutual TLS with the
-// identity of a balancer of the site. What they say of the visitor's address
-// (X-Forwarded-For and the like) is therefore passed on to the app.
+// It listens to the balancers only. A connection is mutual TLS with the
+// identity of a balancer of the site, whose word for the visitor's address
+// (X-Forwarded-For and the like) is therefore passed on to the app; or, with
+// passthrough, it begins with a PROXY protocol header and then is a visitor's
+// own TLS, which ends here.
 //
 // Files come from the release's folder static, out of an index that is built
 // when a release arrives and swapped whole; a request that is under way ends
@@ -13,12 +15,12 @@ package web
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -27,9 +29,17 @@ import (
 	"trivet/internal/metric"
 	"trivet/internal/mtls"
 	"trivet/internal/part"
-	proxy "trivet/oldproxy"
+	"trivet/proxy"
+	"trivet/proxy/access"
+	"trivet/proxy/edge"
+	"trivet/proxy/ticket"
+	"trivet/proxy/upstream"
+	"trivet/proxy/wire"
 	"trivet/site"
 )
+
+// mostFields that a request may have.
+const mostFields = 100
 
 // Config is what a Web is made of.
 type Config struct {
@@ -41,25 +51,34 @@ type Config struct {
 
 const (
 	drainGrace  = 20 * time.Second
+	tunnelGrace = 24 * time.Hour   // a tunnel ends with its balancer's or the app's word; this is the last bound
 	patience    = 2 * time.Second  // how long a request waits while no instance can take it
-	headerBytes = 80 << 10         // more than the balancer's, which adds to it
 	idleTimeout = 2 * time.Minute  // longer than the balancer keeps a connection
 	headTimeout = 10 * time.Second // for a balancer to send a request's head
+	still       = 2 * time.Minute  // for a peer that neither sends what was announced nor takes what is sent
 	appIdle     = 1500 * time.Millisecond
 	appRefused  = 500 * time.Millisecond
 	appRetries  = 2
+)
+
+// beyond is what a balancer adds to a request's head, and by how many fields.
+const (
+	beyondHead  = 16 << 10
+	beyondCount = 32
 )
 
 // Web is the web server of one server. It is a part.Part.
 type Web struct {
 	log      *slog.Logger
 	listener net.Listener
-	access   *proxy.AccessLog
-	meters   meters
+	access   *access.Log
+	meters   *meters
 	identity mtls.Source
-	pool     *proxy.Pool
+	visitors *ticket.Door // TLS of visitors that the balancers pass through
+	pool     *upstream.Pool
 	app      *proxy.Forwarder
 	now      atomic.Pointer[view]
+	checks   atomic.Uint32
 	ready    chan struct{} // closed by the first Apply
 	once     sync.Once
 	serving  atomic.Bool
@@ -68,21 +87,24 @@ type Web struct {
 // view is what requests are answered by, between two Applies.
 type view struct {
 	site   *site.Site
-	server string
+	server []byte
 	files  *index
 	hasApp bool
+	form   access.Form
+	rules  *edge.Rules // for visitors that the balancers pass through
 }
 
 // New returns a web server that serves nothing yet.
 func New(c Config) *Web {
 	w := &Web{
 		log: c.Log, listener: c.Listener,
-		access: proxy.NewAccessLog(c.Access),
-		pool:   proxy.NewPool(nil),
-		ready:  make(chan struct{}),
+		access:   access.New(c.Access),
+		visitors: ticket.New(nil, "h2", "http/1.1"),
+		pool:     upstream.NewPool(upstream.PoolConfig{}),
+		ready:    make(chan struct{}),
 	}
 	w.meters = newMeters(c.Metrics, w.pool)
-	w.app = proxy.NewForwarder(proxy.ForwarderConfig{Log: c.Log, Pool: w.pool, Rewrite: rewrite, Fail: w.fail})
+	w.app = &proxy.Forwarder{Pool: w.pool, Keep: keep, Fail: w.fail}
 	return w
 }
 
@@ -98,15 +120,41 @@ func (w *Web) Apply(ctx context.Context, s part.State) error {
 	if err := w.identity.Set(s.Identity, s.Bundle); err != nil {
 		return fmt.Errorf("set identity: %w", err)
 	}
-	w.pool.Set(proxy.Settings{
+	if s.Site.Balancer.TLS == site.TLSPassthrough {
+		if err := w.welcome(s); err != nil {
+			return err
+		}
+	}
+	w.pool.Set(upstream.Settings{
 		Targets:     targets(w.pool.Targets(), s.Instances),
+		Policy:      upstream.Least,
 		Retries:     appRetries,
 		Timeout:     s.Site.Balancer.Timeout.Std(),
 		SkipRefused: appRefused,
 		Patience:    patience,
 	})
-	w.now.Store(&view{site: s.Site, server: s.Server, files: files, hasApp: s.Site.App.Source != ""})
+	w.now.Store(&view{
+		site: s.Site, server: []byte(s.Server), files: files, hasApp: s.Site.App.Source != "",
+		form: access.FormOf(s.Site.Balancer.AccessLog), rules: edge.New(s.Site, ""),
+	})
 	w.once.Do(func() { close(w.ready) })
+	return nil
+}
+
+// welcome sets how visitors are met whose TLS comes through unopened.
+func (w *Web) welcome(s part.State) error {
+	var pairs []ticket.Pair
+	for _, c := range s.Certificates {
+		pairs = append(pairs, ticket.Pair(c))
+	}
+	if err := w.visitors.SetCertificates(pairs); err != nil {
+		return fmt.Errorf("set visitors' certificates: %w", err)
+	}
+	if keys := s.Secrets[part.SecretTicketKeys]; keys != "" {
+		if err := w.visitors.SetKeys(keys); err != nil {
+			return fmt.Errorf("set keys of session tickets: %w", err)
+		}
+	}
 	return nil
 }
 
@@ -127,7 +175,8 @@ func (w *Web) files(ctx context.Context, s part.State) (*index, error) {
 	return files, nil
 }
 
-// Run serves from the first Apply until ctx ends, then drains for up to 20 s.
+// Run serves from the first Apply until ctx ends, then drains: what is under
+// way goes on to its end.
 func (w *Web) Run(ctx context.Context) error {
 	defer w.access.Flush()
 	select {
@@ -137,17 +186,31 @@ func (w *Web) Run(ctx context.Context) error {
 	}
 	w.serving.Store(true)
 	defer w.serving.Store(false)
-	http1 := new(http.Protocols)
-	http1.SetHTTP1(true)
-	return proxy.Serve(ctx, &http.Server{
-		Handler:           w.observer().Wrap(http.HandlerFunc(w.answer)),
-		TLSConfig:         mtls.Server(&w.identity, part.Balancer),
-		Protocols:         http1,
-		ReadHeaderTimeout: headTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    headerBytes,
-		ErrorLog:          slog.NewLogLogger(w.log.Handler(), slog.LevelDebug),
-	}, w.listener, drainGrace)
+	s := newSplit(w.listener)
+	results := make(chan error, 2)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		results <- w.server(w.fromBalancer, mtls.Server(&w.identity, part.Balancer)).Serve(ctx, s.balancers)
+	}()
+	go func() { results <- w.server(w.fromVisitor, w.visitors.TLS()).Serve(ctx, s.visitors) }()
+	splitting := make(chan error, 1)
+	go func() { splitting <- s.run(ctx) }()
+	err := <-splitting // nil once ctx has ended
+	cancel()
+	return errors.Join(err, <-results, <-results)
+}
+
+// server is one for balancers or for visitors. What visitors may send is what
+// the site says; a balancer has seen to that already.
+func (w *Web) server(h func(*proxy.Exchange), secure *tls.Config) *proxy.Server {
+	l := w.now.Load().site.Balancer.Limits
+	return proxy.NewServer(proxy.Config{
+		Log: w.log, Handler: h, Done: w.done, TLS: secure, HTTP2: true,
+		Limits: wire.Limits{Head: l.Head + beyondHead, Field: l.Head + beyondHead, Target: l.Head, Count: mostFields + beyondCount},
+		Times:  proxy.Times{Head: headTimeout, Idle: idleTimeout, Still: still},
+		Grace:  drainGrace, TunnelGrace: tunnelGrace,
+	})
 }
 
 // Check is nil when requests are answered and, if the site has an app, there

@@ -21,7 +21,7 @@ import (
 	"trivet/internal/metric"
 	"trivet/internal/mtls"
 	"trivet/internal/part"
-	"trivet/oldproxy/proxytest"
+	"trivet/proxy/proxytest"
 	"trivet/site"
 	"trivet/web"
 )

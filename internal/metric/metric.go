@@ -58,6 +58,11 @@ func (r *Registry) GaugeFunc(name, help string, f func() float64) {
 	r.r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f))
 }
 
+// CounterFunc registers a counter whose value f is asked for at each reading.
+func (r *Registry) CounterFunc(name, help string, f func() float64) {
+	r.r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, f))
+}
+
 // Histogram makes and registers a native histogram (factor 1.1, at most 100
 // buckets) of seconds with the given label names.
 func (r *Registry) Histogram(name, help string, labels ...string) *HistogramVec {

@@ -18,6 +18,9 @@ import (
 // Max is how many bytes a header may take.
 const Max = 4 << 10
 
+// First is the byte that every header begins with, and no TLS handshake does.
+const First = '\r'
+
 // Bounds of what a header says besides addresses.
 const (
 	maxAuthority = 255

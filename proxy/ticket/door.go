@@ -82,6 +82,9 @@ func (d *Door) SetCertificates(pairs []Pair) error {
 	return nil
 }
 
+// Ready says whether there is a certificate.
+func (d *Door) Ready() bool { return d.held.Load() != nil }
+
 func (d *Door) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	held := d.held.Load()
 	if held == nil {

@@ -1,0 +1,217 @@
+package balancer
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"trivet/proxy/hello"
+	"trivet/proxy/proxyproto"
+	"trivet/proxy/tunnel"
+	"trivet/proxy/upstream"
+	"trivet/site"
+)
+
+// Bounds on connections that are passed through.
+const (
+	helloTimeout = 5 * time.Second
+	passIdle     = 10 * time.Minute // without a byte either way
+	passTries    = 3
+
+	// answerTimeout is how long a web server may take to greet: a handshake's
+	// sums take it a millisecond.
+	answerTimeout = time.Second
+)
+
+// unrecognizedName is the alert by which a name is refused (RFC 6066, 3):
+// fatal, 112, in a record of TLS 1.2's form, which all versions read.
+var unrecognizedName = []byte{21, 3, 3, 0, 2, 2, 112}
+
+// tlsSwitch takes each connection to port 443 to where its TLS ends: here, or
+// with passthrough at a web server. The site may change its mind at any time;
+// that goes for the next connection.
+type tlsSwitch struct {
+	balancer *Balancer
+	inner    net.Listener
+	here     *handed
+}
+
+func newSwitch(b *Balancer, l net.Listener) *tlsSwitch {
+	return &tlsSwitch{b, l, &handed{address: l.Addr(), conns: make(chan net.Conn), done: make(chan struct{})}}
+}
+
+// run accepts until ctx ends, and returns when all that was passed through has
+// ended, or the time for draining is over.
+func (s *tlsSwitch) run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { _ = s.inner.Close() })
+	defer stop()
+	passing, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	var wg sync.WaitGroup
+	err := s.accept(ctx, passing, &wg)
+	close(s.here.done)
+	grace := time.AfterFunc(tunnelGrace, cut)
+	defer grace.Stop()
+	wg.Wait()
+	return err
+}
+
+func (s *tlsSwitch) accept(ctx, passing context.Context, wg *sync.WaitGroup) error {
+	for {
+		c, err := s.inner.Accept()
+		switch v := s.balancer.now.Load(); {
+		case err != nil && (ctx.Err() != nil || errors.Is(err, net.ErrClosed)):
+			return nil
+		case err != nil && temporary(err):
+			select { // no descriptor is free, or the like: it passes
+			case <-time.After(50 * time.Millisecond):
+			case <-ctx.Done():
+			}
+		case err != nil:
+			return err
+		case v.site.Balancer.TLS != site.TLSPassthrough:
+			s.here.take(c)
+		case s.balancer.raw.InFlight() >= int64(v.site.Balancer.Limits.Connections):
+			s.balancer.meters.refused.Inc()
+			_ = c.Close()
+		default:
+			wg.Go(func() { s.balancer.pass(passing, c) })
+		}
+	}
+}
+
+func temporary(err error) bool {
+	var e net.Error
+	return errors.As(err, &e) && e.Temporary() //nolint:staticcheck // what the poller calls a lack of descriptors or memory
+}
+
+// pass reads the name that a visitor asks for and joins the connection with a
+// web server's, which opens the TLS.
+func (b *Balancer) pass(ctx context.Context, c net.Conn) {
+	defer func() { _ = c.Close() }()
+	_ = c.SetReadDeadline(time.Now().Add(helloTimeout))
+	h, begin, err := hello.Read(c, nil)
+	if err != nil {
+		b.meters.failed.Inc()
+		return
+	}
+	name := strings.ToLower(string(h.Name))
+	if name != "" && !b.now.Load().rules.Serves(strings.TrimSuffix(name, ".")) {
+		_ = c.SetWriteDeadline(time.Now().Add(helloTimeout))
+		_, _ = c.Write(unrecognizedName)
+		return
+	}
+	_ = c.SetReadDeadline(time.Time{})
+	from, err := header(c, h)
+	if err != nil {
+		return
+	}
+	up, first := b.passTo(ctx, append(from, begin...))
+	if up == nil {
+		return
+	}
+	defer up.Done(upstream.OK, false)
+	if _, err := c.Write(first); err != nil {
+		return
+	}
+	b.meters.passed.WithLabelValues(up.Target().Name()).Inc()
+	joined := tunnel.New(c, up, passIdle)
+	stop := context.AfterFunc(ctx, func() { joined.Cancel(ctx.Err()) })
+	_, _, _ = joined.Run()
+	stop()
+}
+
+// header says where c comes from, and what for.
+func header(c net.Conn, h hello.Hello) ([]byte, error) {
+	return proxyproto.AppendV2(nil, &proxyproto.Header{
+		Source: addrPort(c.RemoteAddr()), Destination: addrPort(c.LocalAddr()), Authority: h.Name,
+	})
+}
+
+func addrPort(a net.Addr) netip.AddrPort {
+	if t, ok := a.(*net.TCPAddr); ok {
+		p := t.AddrPort()
+		return netip.AddrPortFrom(p.Addr().Unmap(), p.Port())
+	}
+	return netip.AddrPort{}
+}
+
+// passTo sends begin to a web server and returns what it first said. Until one
+// has spoken, the visitor has been promised nothing, and any other may be tried;
+// nil: none answers.
+func (b *Balancer) passTo(ctx context.Context, begin []byte) (*upstream.Conn, []byte) {
+	ctx, cancel := context.WithTimeout(ctx, helloTimeout)
+	defer cancel()
+	var choice upstream.Choice
+	for range passTries {
+		t := b.raw.Choose(&choice)
+		if t == nil {
+			if b.raw.Wait(ctx, time.Now().Add(b.raw.Settings().Patience)) != nil {
+				return nil, nil
+			}
+			choice = upstream.Choice{}
+			continue
+		}
+		choice.Try(t)
+		up, err := t.Dial(ctx)
+		if err != nil {
+			continue
+		}
+		up.Begin()
+		if first, err := greet(up, begin); err == nil {
+			up.Tunnel()
+			return up, first
+		}
+		up.Done(upstream.Broken, false)
+	}
+	return nil, nil
+}
+
+// greet hands begin over and awaits the first word.
+func greet(up *upstream.Conn, begin []byte) ([]byte, error) {
+	_ = up.SetDeadline(time.Now().Add(answerTimeout))
+	if _, err := up.Write(begin); err != nil {
+		return nil, err
+	}
+	first := make([]byte, 8<<10)
+	n, err := up.Read(first)
+	if err != nil {
+		return nil, err
+	}
+	return first[:n], up.SetDeadline(time.Time{})
+}
+
+// handed is a listener of what the switch hands it.
+type handed struct {
+	address net.Addr
+	conns   chan net.Conn
+	done    chan struct{} // closed when no more come
+}
+
+func (h *handed) take(c net.Conn) {
+	select {
+	case h.conns <- c:
+	case <-h.done:
+		_ = c.Close()
+	}
+}
+
+// Accept returns the next connection, net.ErrClosed when no more come.
+func (h *handed) Accept() (net.Conn, error) {
+	select {
+	case c := <-h.conns:
+		return c, nil
+	case <-h.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close does nothing: the switch ends with its context.
+func (h *handed) Close() error { return nil }
+
+// Addr is the listener's.
+func (h *handed) Addr() net.Addr { return h.address }

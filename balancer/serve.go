@@ -1,0 +1,110 @@
+package balancer
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"trivet/proxy"
+	"trivet/proxy/wire"
+	"trivet/site"
+)
+
+// mostFields that a request may have.
+const mostFields = 100
+
+// still is how long a visitor may neither send what was announced nor take
+// what is sent, however low the rate that the site asks for.
+const still = 30 * time.Second
+
+// servers are those that run, so that an Apply can change their limits.
+type servers struct{ plain, secure *proxy.Server }
+
+func (s *servers) set(c site.Balancer) {
+	s.plain.Set(limits(c), c.Limits.Body, times(c))
+	s.secure.Set(limits(c), c.Limits.Body, times(c))
+}
+
+func limits(c site.Balancer) wire.Limits {
+	return wire.Limits{Head: c.Limits.Head, Field: c.Limits.Head, Target: c.Limits.Head / 2, Count: mostFields}
+}
+
+func times(c site.Balancer) proxy.Times {
+	return proxy.Times{Head: c.Limits.HeadTime.Std(), Idle: c.Limits.Idle.Std(), Still: still, Rate: c.Limits.Rate}
+}
+
+// serve runs all listeners; if one breaks, all end.
+func (b *Balancer) serve(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	c := b.now.Load().site.Balancer
+	run := &servers{plain: b.server(c, b.redirect, nil), secure: b.server(c, b.answer, b.visitors.TLS())}
+	b.servers.Store(run)
+	b.serving.Store(true)
+	defer b.serving.Store(false)
+	jobs := []func() error{
+		func() error { return run.plain.Serve(ctx, b.http) },
+		func() error { return b.serveSecure(ctx, run.secure) },
+	}
+	if b.quic != nil {
+		jobs = append(jobs, func() error { return b.servePackets(ctx, run.secure) })
+	}
+	results := make(chan error, len(jobs))
+	for _, job := range jobs {
+		go func() { results <- job() }()
+	}
+	var errs []error
+	for range jobs {
+		errs = append(errs, <-results)
+		cancel()
+	}
+	return errors.Join(errs...)
+}
+
+// serveSecure takes each connection to port 443 to where it is opened: here,
+// or, with passthrough, at a web server.
+func (b *Balancer) serveSecure(ctx context.Context, here *proxy.Server) error {
+	s := newSwitch(b, b.https)
+	served := make(chan error, 1)
+	go func() { served <- here.Serve(ctx, s.here) }()
+	err := s.run(ctx)
+	return errors.Join(err, <-served)
+}
+
+// servePackets offers HTTP/3 until ctx ends, from when it is this process's turn.
+func (b *Balancer) servePackets(ctx context.Context, s *proxy.Server) error {
+	select {
+	case <-b.turn:
+	case <-ctx.Done():
+		return b.quic.Close()
+	}
+	if err := s.ServePacket(ctx, b.quic, b.visitors.TLS()); err != nil {
+		return fmt.Errorf("serve HTTP/3: %w", err)
+	}
+	return nil
+}
+
+func (b *Balancer) server(c site.Balancer, h func(*proxy.Exchange), secure *tls.Config) *proxy.Server {
+	return proxy.NewServer(proxy.Config{
+		Log: b.log, Handler: h, Done: b.count, TLS: secure, HTTP2: secure != nil,
+		Limits: limits(c), Times: times(c), MaxBody: c.Limits.Body,
+		Connections: c.Limits.Connections, Refused: b.meters.refused.Inc,
+		Grace: drainGrace, TunnelGrace: tunnelGrace,
+		Handshake: b.meters.handshake,
+	})
+}
+
+// altSvc says where HTTP/3 is offered: at the port that visitors use anyway.
+func (b *Balancer) altSvc(s *site.Site) string {
+	if b.quic == nil || !s.Balancer.HTTP3 || s.Balancer.TLS == site.TLSPassthrough {
+		return ""
+	}
+	_, port, err := net.SplitHostPort(b.quic.LocalAddr().String())
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf(`h3=":%s"; ma=86400`, port)
+}
