@@ -80,13 +80,7 @@ func clientFault(err error) error {
 // send writes the request, and says whether the target may have got something of it.
 func (o *outgoing) send() (sent bool, err error) {
 	j := o.journey
-	o.vec = [2][]byte{o.head, o.body}
-	o.bufs = o.vec[:1]
-	if len(o.body) > 0 {
-		o.bufs = o.vec[:2]
-	}
-	n, err := o.bufs.WriteTo(j.conn.Conn)
-	if err != nil {
+	if n, err := o.write(); err != nil {
 		return n > 0, err
 	}
 	if j.exchange.Request.Length != 0 && o.body == nil && j.switching() == nil {
@@ -94,6 +88,18 @@ func (o *outgoing) send() (sent bool, err error) {
 		o.fed.Go(o.feed)
 	}
 	return true, nil
+}
+
+// write writes the head, with the body if that is at hand.
+func (o *outgoing) write() (int64, error) {
+	conn := o.journey.conn.Conn
+	if len(o.body) == 0 {
+		n, err := conn.Write(o.head)
+		return int64(n), err
+	}
+	o.vec = [2][]byte{o.head, o.body}
+	o.bufs = o.vec[:]
+	return o.bufs.WriteTo(conn)
 }
 
 // complete says whether the target got the whole request.
