@@ -331,7 +331,7 @@ func TestDrain(t *testing.T) {
 		t.Errorf("slow request: got %q, want done", text)
 	}
 	ws.echo(t, "after the request")
-	_ = ws.c.Close()
+	_ = ws.net.Close()
 	select {
 	case err := <-s.done:
 		s.done <- err // for the clean-up
