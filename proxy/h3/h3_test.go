@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -690,6 +691,67 @@ func TestResetsWithoutEndAreCut(t *testing.T) {
 		st.CancelRead(quic.StreamErrorCode(http3.ErrCodeRequestCanceled))
 	}
 	t.Errorf("%d resets, and the connection lives on", 2*resets)
+}
+
+// silent is a socket of a process that dies without a word.
+type silent struct {
+	net.PacketConn
+	dead atomic.Bool
+}
+
+func (s *silent) WriteTo(p []byte, to net.Addr) (int, error) {
+	if s.dead.Load() {
+		return len(p), nil
+	}
+	return s.PacketConn.WriteTo(p, to)
+}
+
+func TestSuccessorEndsConnectionsOfTheDead(t *testing.T) {
+	t.Setenv("QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "true")
+	cfg := Config{
+		TLS: &tls.Config{Certificates: []tls.Certificate{certificate(t)}}, Secret: []byte("secret"), Grace: time.Millisecond,
+		Handle: func(st *Stream) { answer(st, 200, nil, "") },
+	}
+	start := func(address string) (*silent, func()) {
+		c, err := net.ListenPacket("udp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &silent{PacketConn: c}
+		ctx, stop := context.WithCancel(context.Background())
+		served := make(chan error, 1)
+		go func() { served <- New(cfg).Serve(ctx, s) }()
+		return s, func() {
+			stop()
+			<-served
+			c.Close()
+		}
+	}
+	first, stop := start("127.0.0.1:0")
+	address := first.LocalAddr().String()
+	c, err := quic.DialAddr(t.Context(), address, clientTLS(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.CloseWithError(0, "")
+	first.dead.Store(true)
+	stop()
+	_, stop = start(address)
+	defer stop()
+	st, err := c.OpenStream()
+	if err != nil {
+		t.Fatal(err)
+	}
+	st.Write(make([]byte, 1000)) // a small packet is not answered, lest resets answer resets
+	select {
+	case <-c.Context().Done():
+	case <-time.After(10 * time.Second):
+		t.Fatal("the connection lives on after 10 s")
+	}
+	var reset *quic.StatelessResetError
+	if err := context.Cause(c.Context()); !errors.As(err, &reset) {
+		t.Errorf("got %v, want a stateless reset", err)
+	}
 }
 
 func TestTicketKeysAreThoseOfTheTime(t *testing.T) {

@@ -48,6 +48,12 @@ type Config struct {
 	Idle        time.Duration // without a request until a connection ends; 60 s
 	Still       time.Duration // that a visitor may make no progress; 30 s
 	Grace       time.Duration // for requests to end; 30 s
+	// Secret, if not empty, is the same in all processes that serve an address,
+	// one after the other or side by side. One that does not know a connection,
+	// because it has just started, then ends it at once (RFC 9000, 10.3), where
+	// the visitor would wait for a time limit; and an address that was proven to
+	// one of them is proven to all.
+	Secret []byte
 	// Window is how much of a request's body may be on its way or unread, at
 	// most. All streams of a connection have twice as much together; 1 MiB.
 	Window int

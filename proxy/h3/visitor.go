@@ -2,6 +2,8 @@ package h3
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
 	"errors"
 	"net"
 	"sync"
@@ -15,7 +17,7 @@ var errFull = errors.New("too many connections")
 
 // transport refuses connections beyond the limit, and has addresses proven when many come.
 func (s *Server) transport(c net.PacketConn) *quic.Transport {
-	return &quic.Transport{
+	tr := &quic.Transport{
 		Conn: c,
 		VerifySourceAddress: func(net.Addr) bool {
 			return s.begun.add(time.Now()) > s.cfg.Unproven || s.open.Load() > int64(s.cfg.Connections)/2
@@ -29,6 +31,18 @@ func (s *Server) transport(c net.PacketConn) *quic.Transport {
 			return ctx, nil
 		},
 	}
+	if len(s.cfg.Secret) > 0 {
+		reset, token := quic.StatelessResetKey(s.derive("reset")), quic.TokenGeneratorKey(s.derive("token"))
+		tr.StatelessResetKey, tr.TokenGeneratorKey = &reset, &token
+	}
+	return tr
+}
+
+// derive makes a key for one purpose of Config.Secret.
+func (s *Server) derive(purpose string) [32]byte {
+	h := hmac.New(sha256.New, s.cfg.Secret)
+	h.Write([]byte("trivet http/3 " + purpose))
+	return [32]byte(h.Sum(nil))
 }
 
 // rate counts within the current second.
