@@ -5,6 +5,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"time"
 
 	"trivet/internal/mtls"
 	"trivet/internal/part"
@@ -18,6 +19,8 @@ type backend struct {
 	target  *upstream.Target // by mutual TLS
 	raw     *upstream.Target // for connections that are passed through: the same state, no TLS of ours
 	kick    chan struct{}    // capacity 1: look at once
+
+	tunnels *time.Timer // ends those that are left when the server was drained; nil: it is not. Apply's own
 
 	mu  sync.Mutex
 	why string // of the state, if it is not up
@@ -41,6 +44,7 @@ func (b *Balancer) backends(s part.State) []*backend {
 			t.SetWeight(weights[m.Name])
 			t.Drain(m.Drained)
 		}
+		b.drainTunnels(k, m.Drained, s.Site.Balancer.Drain.Std())
 		next = append(next, k)
 	}
 	return next
@@ -61,6 +65,25 @@ func (b *Balancer) backend(present []*backend, name, address string) *backend {
 	config.TLS = mtls.Client(&b.identity, name, part.Web)
 	k.target = upstream.NewTarget(config)
 	return k
+}
+
+// drainTunnels gives the tunnels to a drained server their time.
+func (b *Balancer) drainTunnels(k *backend, drained bool, left time.Duration) {
+	switch {
+	case drained && k.tunnels == nil:
+		k.tunnels = time.AfterFunc(left, func() { b.endTunnels(k.name) })
+	case !drained && k.tunnels != nil:
+		k.tunnels.Stop()
+		k.tunnels = nil
+	}
+}
+
+// endTunnels cuts what still goes to a server.
+func (b *Balancer) endTunnels(server string) {
+	if run := b.servers.Load(); run != nil {
+		run.secure.EndTunnels(server)
+	}
+	b.passing.end(server)
 }
 
 // dialWeb connects to the web server of the server at address. An address with

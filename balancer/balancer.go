@@ -69,6 +69,7 @@ type Balancer struct {
 	visitors    *ticket.Door
 	pool        *upstream.Pool // of web servers, by mutual TLS
 	raw         *upstream.Pool // of the same, for connections that are passed through
+	passing     passing
 	web         *proxy.Forwarder
 	now         atomic.Pointer[view]
 	servers     atomic.Pointer[servers]

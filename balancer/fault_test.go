@@ -265,6 +265,13 @@ func (c *tunnelled) echo(t *testing.T, text string) {
 	}
 }
 
+// lives says whether what is said still comes back.
+func (c *tunnelled) lives() bool {
+	_, _ = io.WriteString(c.net, "there?\n")
+	got, err := c.r.ReadString('\n')
+	return err == nil && got == "there?\n"
+}
+
 // TestApplyUnderLoad changes site, members and certificates during requests
 // and a WebSocket connection: nothing is dropped.
 func TestApplyUnderLoad(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"trivet/proxy"
 	"trivet/proxy/hello"
 	"trivet/proxy/proxyproto"
 	"trivet/proxy/tunnel"
@@ -120,6 +121,7 @@ func (b *Balancer) pass(ctx context.Context, c net.Conn) {
 	}
 	b.meters.passed.WithLabelValues(up.Target().Name()).Inc()
 	joined := tunnel.New(c, up, passIdle)
+	defer b.passing.hold(joined, up.Target().Name())()
 	stop := context.AfterFunc(ctx, func() { joined.Cancel(ctx.Err()) })
 	_, _, _ = joined.Run()
 	stop()
@@ -183,6 +185,38 @@ func greet(up *upstream.Conn, begin []byte) ([]byte, error) {
 		return nil, err
 	}
 	return first[:n], up.SetDeadline(time.Time{})
+}
+
+// passing are the connections that are passed through now, by server.
+type passing struct {
+	mu  sync.Mutex
+	all map[*tunnel.Tunnel]string
+}
+
+// hold counts t in until the returned function is called.
+func (p *passing) hold(t *tunnel.Tunnel, server string) func() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.all == nil {
+		p.all = map[*tunnel.Tunnel]string{}
+	}
+	p.all[t] = server
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.all, t)
+	}
+}
+
+// end cuts those to a server.
+func (p *passing) end(server string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for t, to := range p.all {
+		if to == server {
+			t.Cancel(proxy.ErrDrained)
+		}
+	}
 }
 
 // handed is a listener of what the switch hands it.

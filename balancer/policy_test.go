@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -131,6 +132,32 @@ func TestDrained(t *testing.T) {
 	drain(false)
 	if got := s.spread(s.visitor(true), 90, nil); got["s2"] == 0 {
 		t.Errorf("undrained: got %v", got)
+	}
+}
+
+// TestDrainedTunnel: a WebSocket to a drained server goes on for as long as the
+// site says, and others are not touched.
+func TestDrainedTunnel(t *testing.T) {
+	s := newStand(t, func(s *site.Site) {
+		s.Balancer.Drain, s.Balancer.Policy = site.Duration(300*time.Millisecond), site.PolicyRoundRobin
+	})
+	open := []*tunnelled{tunnel(t, s), tunnel(t, s), tunnel(t, s)}
+	members := append([]part.Member(nil), s.state.Members...)
+	members[1].Drained = true
+	s.state.Members = members
+	s.apply()
+	for _, ws := range open {
+		ws.echo(t, "just drained")
+	}
+	proxytest.Until(t, "one has ended", func() bool { return s.status().Tunnels == 2 })
+	ended := 0
+	for _, ws := range open {
+		if !ws.lives() {
+			ended++
+		}
+	}
+	if ended != 1 {
+		t.Errorf("ended: got %d, want 1", ended)
 	}
 }
 

@@ -75,6 +75,20 @@ func (s *Server) cutExchanges() {
 	}
 }
 
+// ErrDrained is why a tunnel ended whose target gets no more.
+var ErrDrained = errors.New("target was drained")
+
+// EndTunnels ends the tunnels to the target of that name.
+func (s *Server) EndTunnels(target string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for t := range s.tunnels {
+		if t.target == target {
+			t.cancel(ErrDrained)
+		}
+	}
+}
+
 func (s *Server) cutTunnels() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -43,7 +43,10 @@ type hijacker interface {
 }
 
 // tunnelRun is a tunnel that the server can end.
-type tunnelRun struct{ cancel func(error) }
+type tunnelRun struct {
+	cancel func(error)
+	target string
+}
 
 // switchProtocols passes 101 on, and then bytes both ways until both have ended.
 func (j *journey) switchProtocols() {
@@ -78,7 +81,7 @@ func (j *journey) tunnelConn(h hijacker, rest []byte) {
 	x.Sent, x.Received = int64(len(rest)), int64(len(early))
 	j.incoming.give()
 	t := tunnel.New(client, j.conn.Conn, 0)
-	defer x.server.holdTunnel(&tunnelRun{t.Cancel})()
+	defer x.server.holdTunnel(&tunnelRun{t.Cancel, x.Target})()
 	up, down, err := t.Run()
 	x.Received, x.Sent = x.Received+up, x.Sent+down
 	x.noteTunnel(err)
@@ -128,7 +131,7 @@ func (j *journey) tunnelStream(rest []byte) {
 	x.Sent = int64(len(rest))
 	j.incoming.give()
 	_ = conn.SetDeadline(time.Time{})
-	defer x.server.holdTunnel(&tunnelRun{conn.Interrupt})()
+	defer x.server.holdTunnel(&tunnelRun{conn.Interrupt, x.Target})()
 	x.watch.use(conn)
 	var up sync.WaitGroup
 	up.Go(func() { x.pourUp(conn) })
