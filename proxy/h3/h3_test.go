@@ -55,12 +55,12 @@ func serve(t testing.TB, cfg Config) *stand {
 	s.client = &http3.Transport{TLSClientConfig: clientTLS(), QUICConfig: &quic.Config{}}
 	go func() { s.served <- s.server.Serve(ctx, c) }()
 	t.Cleanup(func() {
-		s.client.Close()
+		_ = s.client.Close()
 		drain()
 		if s.served != nil {
 			s.end()
 		}
-		c.Close()
+		_ = c.Close()
 	})
 	return s
 }
@@ -106,7 +106,7 @@ func (s *stand) do(r *http.Request) (*http.Response, string) {
 	if err != nil {
 		s.t.Fatalf("%s %s: %v", r.Method, r.URL, err)
 	}
-	defer a.Body.Close()
+	defer func() { _ = a.Body.Close() }()
 	b, err := io.ReadAll(a.Body)
 	if err != nil {
 		s.t.Fatalf("%s %s: read: %v", r.Method, r.URL, err)
@@ -155,7 +155,7 @@ func TestGet(t *testing.T) {
 		}
 		slices.Sort(all)
 		n, err := st.Read(make([]byte, 1))
-		answer(st, 200, []wire.Field{field("content-type", "text/x"), field("X-Two", "a"), field("x-two", "b"), field("connection", "close")},
+		_ = answer(st, 200, []wire.Field{field("content-type", "text/x"), field("X-Two", "a"), field("x-two", "b"), field("connection", "close")},
 			fmt.Sprintf("%s %s %s %d.%d length %d, read %d %v, secure %v, peer %v\n%s", r.Method, r.Host, r.Path, r.Major, r.Minor,
 				r.Length, n, err, st.TLS().Version == tls.VersionTLS13, st.Peer().Addr(), strings.Join(all, "\n")))
 	}})
@@ -184,22 +184,22 @@ func TestAnswers(t *testing.T) {
 		length int64
 		body   []byte
 	}{
-		{"no body", "GET", func(st *Stream) { answer(st, 404, nil, "") }, 404, 0, nil},
-		{"no content", "GET", func(st *Stream) { st.Head(204, nil, 0); st.End(nil) }, 204, 0, nil},
-		{"not modified", "GET", func(st *Stream) { st.Head(304, nil, 0); st.End(nil) }, 304, 0, nil},
-		{"of a HEAD", "HEAD", func(st *Stream) { st.Head(200, nil, 12345); st.End(nil) }, 200, 12345, nil},
+		{"no body", "GET", func(st *Stream) { _ = answer(st, 404, nil, "") }, 404, 0, nil},
+		{"no content", "GET", func(st *Stream) { _ = st.Head(204, nil, 0); _ = st.End(nil) }, 204, 0, nil},
+		{"not modified", "GET", func(st *Stream) { _ = st.Head(304, nil, 0); _ = st.End(nil) }, 304, 0, nil},
+		{"of a HEAD", "HEAD", func(st *Stream) { _ = st.Head(200, nil, 12345); _ = st.End(nil) }, 200, 12345, nil},
 		{"of a HEAD, by field", "HEAD", func(st *Stream) {
-			st.Head(200, []wire.Field{field("content-length", "77")}, 0)
-			st.End(nil)
+			_ = st.Head(200, []wire.Field{field("content-length", "77")}, 0)
+			_ = st.End(nil)
 		}, 200, 77, nil},
-		{"of a HEAD, unknown", "HEAD", func(st *Stream) { st.Head(200, nil, -1); st.Write([]byte("x")); st.End(nil) }, 200, -1, nil},
-		{"big, length known", "GET", func(st *Stream) { st.Head(200, nil, int64(len(body))); st.Write(body); st.End(nil) }, 200, int64(len(body)), body},
+		{"of a HEAD, unknown", "HEAD", func(st *Stream) { _ = st.Head(200, nil, -1); _, _ = st.Write([]byte("x")); _ = st.End(nil) }, 200, -1, nil},
+		{"big, length known", "GET", func(st *Stream) { _ = st.Head(200, nil, int64(len(body))); _, _ = st.Write(body); _ = st.End(nil) }, 200, int64(len(body)), body},
 		{"big, length unknown", "GET", func(st *Stream) {
-			st.Head(200, nil, -1)
-			st.Write(body[:9])
-			st.Flush()
-			st.Write(body[9:])
-			st.End(nil)
+			_ = st.Head(200, nil, -1)
+			_, _ = st.Write(body[:9])
+			_ = st.Flush()
+			_, _ = st.Write(body[9:])
+			_ = st.End(nil)
 		}, 200, -1, body},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -218,12 +218,12 @@ func TestAnswers(t *testing.T) {
 func TestBodyAndTrailersBothWays(t *testing.T) {
 	body := random(t, 5<<20)
 	s := serve(t, Config{Handle: func(st *Stream) {
-		st.Head(200, nil, -1)
-		st.Flush()
+		_ = st.Head(200, nil, -1)
+		_ = st.Flush()
 		p := make([]byte, 10000)
 		for {
 			n, err := st.Read(p)
-			st.Write(p[:n])
+			_, _ = st.Write(p[:n])
 			if err == io.EOF {
 				break
 			}
@@ -234,7 +234,7 @@ func TestBodyAndTrailersBothWays(t *testing.T) {
 			}
 		}
 		got := fmt.Sprintf("%s=%s", st.Trailer()[0].Name, st.Trailer()[0].Value)
-		st.End([]wire.Field{field("x-back", got), field("grpc-status", "0")})
+		_ = st.End([]wire.Field{field("x-back", got), field("grpc-status", "0")})
 	}})
 	for _, length := range []int64{-1, int64(len(body))} {
 		r := request(t, "POST", s.url("/"), struct{ io.Reader }{bytes.NewReader(body)})
@@ -255,7 +255,7 @@ func TestLengthOfBody(t *testing.T) {
 	s := serve(t, Config{Handle: func(st *Stream) {
 		length := st.Request().Length
 		b, err := io.ReadAll(st)
-		answer(st, 200, nil, fmt.Sprintf("%d %s %v", length, b, err))
+		_ = answer(st, 200, nil, fmt.Sprintf("%d %s %v", length, b, err))
 	}})
 	for _, c := range []struct {
 		method, body string
@@ -282,9 +282,9 @@ func TestLengthOfBody(t *testing.T) {
 
 func TestInterimAnswers(t *testing.T) {
 	s := serve(t, Config{Handle: func(st *Stream) {
-		st.Head(103, []wire.Field{field("link", "</x>")}, 0)
-		io.ReadAll(st) // sends 100 Continue
-		answer(st, 200, nil, "done")
+		_ = st.Head(103, []wire.Field{field("link", "</x>")}, 0)
+		_, _ = io.ReadAll(st) // sends 100 Continue
+		_ = answer(st, 200, nil, "done")
 	}})
 	r := request(t, "POST", s.url("/"), strings.NewReader("abc"))
 	r.Header.Set("Expect", "100-continue")
@@ -305,11 +305,11 @@ func TestInterimAnswers(t *testing.T) {
 
 func TestBrokenAnswers(t *testing.T) {
 	for name, handle := range map[string]func(*Stream){
-		"aborted":   func(st *Stream) { st.Head(200, nil, -1); st.Write([]byte("x")); st.Flush(); st.Abort() },
-		"not ended": func(st *Stream) { st.Head(200, nil, -1); st.Write([]byte("x")) },
+		"aborted":   func(st *Stream) { _ = st.Head(200, nil, -1); _, _ = st.Write([]byte("x")); _ = st.Flush(); st.Abort() },
+		"not ended": func(st *Stream) { _ = st.Head(200, nil, -1); _, _ = st.Write([]byte("x")) },
 		"too short": func(st *Stream) {
-			st.Head(200, nil, 5)
-			st.Write([]byte("x"))
+			_ = st.Head(200, nil, 5)
+			_, _ = st.Write([]byte("x"))
 			if err := st.End(nil); !errors.Is(err, ErrBody) {
 				t.Errorf("too short: got %v, want %v", err, ErrBody)
 			}
@@ -320,7 +320,7 @@ func TestBrokenAnswers(t *testing.T) {
 		a, err := s.client.RoundTrip(request(t, "GET", s.url("/"), nil))
 		if err == nil {
 			_, err = io.ReadAll(a.Body)
-			a.Body.Close()
+			_ = a.Body.Close()
 		}
 		if err == nil {
 			t.Errorf("%s: the client took it for whole", name)
@@ -336,15 +336,15 @@ func TestWrongOrder(t *testing.T) {
 		if err := st.Head(101, nil, 0); !errors.Is(err, ErrState) {
 			t.Errorf("101: got %v, want %v", err, ErrState)
 		}
-		st.Head(200, nil, 2)
+		_ = st.Head(200, nil, 2)
 		if err := st.Head(200, nil, 2); !errors.Is(err, ErrState) {
 			t.Errorf("second Head: got %v, want %v", err, ErrState)
 		}
 		if _, err := st.Write([]byte("xyz")); !errors.Is(err, ErrBody) {
 			t.Errorf("too much: got %v, want %v", err, ErrBody)
 		}
-		st.Write([]byte("xy"))
-		st.End(nil)
+		_, _ = st.Write([]byte("xy"))
+		_ = st.End(nil)
 		if _, err := st.Read(make([]byte, 1)); err == nil {
 			t.Error("Read after End succeeded")
 		}
@@ -391,12 +391,12 @@ func (n neverEnds) Read([]byte) (int, error) { <-n.ctx.Done(); return 0, n.ctx.E
 func TestGoneIsNotCalledAfterAWholeAnswer(t *testing.T) {
 	s := serve(t, Config{Handle: func(st *Stream) {
 		st.OnGone(func() { t.Error("OnGone was called") })
-		answer(st, 200, nil, "x")
+		_ = answer(st, 200, nil, "x")
 	}})
 	for range 20 {
 		s.do(request(t, "GET", s.url("/"), nil))
 	}
-	s.client.Close()
+	_ = s.client.Close()
 	s.drain()
 	s.end()
 }
@@ -406,7 +406,7 @@ func TestSlowBody(t *testing.T) {
 	s := serve(t, Config{Still: 50 * time.Millisecond, Handle: func(st *Stream) {
 		_, err := io.ReadAll(st)
 		got <- err
-		answer(st, 408, nil, "")
+		_ = answer(st, 408, nil, "")
 	}})
 	a, _ := s.do(request(t, "POST", s.url("/"), neverEnds{t.Context()}))
 	if err := <-got; !errors.Is(err, ErrStill) || a.StatusCode != 408 {
@@ -415,7 +415,7 @@ func TestSlowBody(t *testing.T) {
 }
 
 func TestManyAtATime(t *testing.T) {
-	s := serve(t, Config{Handle: func(st *Stream) { answer(st, 200, nil, string(st.Request().Path)) }})
+	s := serve(t, Config{Handle: func(st *Stream) { _ = answer(st, 200, nil, string(st.Request().Path)) }})
 	var all sync.WaitGroup
 	for i := range 200 {
 		all.Go(func() {
@@ -425,14 +425,14 @@ func TestManyAtATime(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			defer a.Body.Close()
+			defer func() { _ = a.Body.Close() }()
 			if b, err := io.ReadAll(a.Body); err != nil || string(b) != path {
 				t.Errorf("got %q, %v; want %q", b, err, path)
 			}
 		})
 	}
 	all.Wait()
-	s.client.Close()
+	_ = s.client.Close()
 	until(t, "all is closed", func() bool {
 		connections, requests := s.server.Open()
 		return connections == 0 && requests == 0
@@ -457,7 +457,7 @@ func TestDrain(t *testing.T) {
 			close(begun)
 			<-goOn
 		}
-		answer(st, 200, nil, "whole")
+		_ = answer(st, 200, nil, "whole")
 	}})
 	got := make(chan string, 1)
 	go func() {
@@ -468,7 +468,7 @@ func TestDrain(t *testing.T) {
 	s.drain()
 	until(t, "new connections are refused", func() bool {
 		other := &http3.Transport{TLSClientConfig: clientTLS(), QUICConfig: &quic.Config{HandshakeIdleTimeout: 200 * time.Millisecond}}
-		defer other.Close()
+		defer func() { _ = other.Close() }()
 		_, err := other.RoundTrip(request(t, "GET", s.url("/"), nil))
 		return err != nil
 	})
@@ -501,7 +501,7 @@ func TestDrainGivesUp(t *testing.T) {
 }
 
 func TestDrainOfIdleConnectionsIsQuick(t *testing.T) {
-	s := serve(t, Config{Handle: func(st *Stream) { answer(st, 200, nil, "x") }})
+	s := serve(t, Config{Handle: func(st *Stream) { _ = answer(st, 200, nil, "x") }})
 	s.do(request(t, "GET", s.url("/"), nil))
 	start := time.Now()
 	s.drain()
@@ -517,24 +517,24 @@ func TestExtendedConnect(t *testing.T) {
 		if got := fmt.Sprintf("%s %s %s %s %d", r.Method, r.Protocol, r.Host, r.Path, r.Length); got != "CONNECT websocket a.b /chat -1" {
 			t.Errorf("got %s", got)
 		}
-		st.Head(200, []wire.Field{field("sec-websocket-protocol", "chat")}, -1)
-		st.Flush()
+		_ = st.Head(200, []wire.Field{field("sec-websocket-protocol", "chat")}, -1)
+		_ = st.Flush()
 		p := make([]byte, 100)
 		for {
 			n, err := st.Read(p)
 			if err != nil {
 				break
 			}
-			st.Write(bytes.ToUpper(p[:n]))
-			st.Flush()
+			_, _ = st.Write(bytes.ToUpper(p[:n]))
+			_ = st.Flush()
 		}
-		st.End(nil)
+		_ = st.End(nil)
 	}})
 	c, err := quic.DialAddr(t.Context(), s.address, clientTLS(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.CloseWithError(0, "")
+	defer func() { _ = c.CloseWithError(0, "") }()
 	h := s.client.NewClientConn(c)
 	select {
 	case <-h.ReceivedSettings():
@@ -558,13 +558,13 @@ func TestExtendedConnect(t *testing.T) {
 		t.Fatalf("got %+v, %v", a, err)
 	}
 	for _, word := range []string{"one", "two"} {
-		st.Write([]byte(word))
+		_, _ = st.Write([]byte(word))
 		p := make([]byte, 3)
 		if _, err := io.ReadFull(st, p); err != nil || string(p) != strings.ToUpper(word) {
 			t.Fatalf("got %q, %v; want %q", p, err, strings.ToUpper(word))
 		}
 	}
-	st.Close()
+	_ = st.Close()
 	if rest, err := io.ReadAll(st); err != nil || len(rest) != 0 {
 		t.Errorf("after the end: got %q, %v", rest, err)
 	}
@@ -576,7 +576,7 @@ func TestRefused(t *testing.T) {
 	s := serve(t, Config{
 		Limits:  wire.Limits{Head: 4000, Count: 20, Target: 100, Field: 500},
 		Refused: func(status int) { mu.Lock(); told = append(told, status); mu.Unlock() },
-		Handle:  func(st *Stream) { answer(st, 200, nil, "") },
+		Handle:  func(st *Stream) { _ = answer(st, 200, nil, "") },
 	})
 	for _, c := range []struct {
 		name   string
@@ -604,7 +604,7 @@ func TestRefused(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", c.name, err)
 		}
-		a.Body.Close()
+		_ = a.Body.Close()
 		if a.StatusCode != c.want {
 			t.Errorf("%s: got %d, want %d", c.name, a.StatusCode, c.want)
 		}
@@ -618,17 +618,17 @@ func TestRefused(t *testing.T) {
 }
 
 func TestIdleConnectionEnds(t *testing.T) {
-	s := serve(t, Config{Idle: 200 * time.Millisecond, Handle: func(st *Stream) { answer(st, 200, nil, "") }})
+	s := serve(t, Config{Idle: 200 * time.Millisecond, Handle: func(st *Stream) { _ = answer(st, 200, nil, "") }})
 	c, err := quic.DialAddr(t.Context(), s.address, clientTLS(), &quic.Config{KeepAlivePeriod: 20 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.CloseWithError(0, "")
+	defer func() { _ = c.CloseWithError(0, "") }()
 	str, err := c.OpenStream() // and half a head on it
 	if err != nil {
 		t.Fatal(err)
 	}
-	str.Write([]byte{1, 50, 0, 0})
+	_, _ = str.Write([]byte{1, 50, 0, 0})
 	select {
 	case <-c.Context().Done():
 	case <-time.After(10 * time.Second):
@@ -637,7 +637,7 @@ func TestIdleConnectionEnds(t *testing.T) {
 }
 
 func TestConnectionLimitAndRetry(t *testing.T) {
-	s := serve(t, Config{Connections: 2, Unproven: 1, Handle: func(st *Stream) { answer(st, 200, nil, "") }})
+	s := serve(t, Config{Connections: 2, Unproven: 1, Handle: func(st *Stream) { _ = answer(st, 200, nil, "") }})
 	dial := func() (*quic.Conn, error) {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
@@ -648,10 +648,10 @@ func TestConnectionLimitAndRetry(t *testing.T) {
 		if err != nil {
 			t.Fatalf("connection %d: %v", i+1, err)
 		}
-		defer c.CloseWithError(0, "")
+		defer func() { _ = c.CloseWithError(0, "") }()
 	}
 	if c, err := dial(); err == nil {
-		c.CloseWithError(0, "")
+		_ = c.CloseWithError(0, "")
 		t.Error("a third connection was let in, want two at most")
 	}
 }
@@ -668,7 +668,7 @@ func TestResetsWithoutEndAreCut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.CloseWithError(0, "")
+	defer func() { _ = c.CloseWithError(0, "") }()
 	h := s.client.NewClientConn(c)
 	for i := range 2 * resets {
 		st, err := h.OpenRequestStream(c.Context())
@@ -682,7 +682,7 @@ func TestResetsWithoutEndAreCut(t *testing.T) {
 			}
 			return
 		}
-		st.Close()
+		_ = st.Close()
 		select {
 		case <-begun:
 		case <-c.Context().Done():
@@ -710,7 +710,7 @@ func TestSuccessorEndsConnectionsOfTheDead(t *testing.T) {
 	t.Setenv("QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "true")
 	cfg := Config{
 		TLS: &tls.Config{Certificates: []tls.Certificate{certificate(t)}}, Secret: []byte("secret"), Grace: time.Millisecond,
-		Handle: func(st *Stream) { answer(st, 200, nil, "") },
+		Handle: func(st *Stream) { _ = answer(st, 200, nil, "") },
 	}
 	start := func(address string) (*silent, func()) {
 		c, err := net.ListenPacket("udp", address)
@@ -723,8 +723,10 @@ func TestSuccessorEndsConnectionsOfTheDead(t *testing.T) {
 		go func() { served <- New(cfg).Serve(ctx, s) }()
 		return s, func() {
 			stop()
-			<-served
-			c.Close()
+			if err := <-served; err != nil {
+				t.Errorf("Serve: %v", err)
+			}
+			_ = c.Close()
 		}
 	}
 	first, stop := start("127.0.0.1:0")
@@ -733,7 +735,7 @@ func TestSuccessorEndsConnectionsOfTheDead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.CloseWithError(0, "")
+	defer func() { _ = c.CloseWithError(0, "") }()
 	first.dead.Store(true)
 	stop()
 	_, stop = start(address)
@@ -742,7 +744,7 @@ func TestSuccessorEndsConnectionsOfTheDead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	st.Write(make([]byte, 1000)) // a small packet is not answered, lest resets answer resets
+	_, _ = st.Write(make([]byte, 1000)) // a small packet is not answered, lest resets answer resets
 	select {
 	case <-c.Context().Done():
 	case <-time.After(10 * time.Second):
@@ -756,16 +758,16 @@ func TestSuccessorEndsConnectionsOfTheDead(t *testing.T) {
 
 func TestTicketKeysAreThoseOfTheTime(t *testing.T) {
 	cfg := &tls.Config{Certificates: []tls.Certificate{certificate(t)}}
-	s := serve(t, Config{TLS: cfg, Handle: func(st *Stream) { answer(st, 200, nil, "") }})
+	s := serve(t, Config{TLS: cfg, Handle: func(st *Stream) { _ = answer(st, 200, nil, "") }})
 	cache := tls.NewLRUClientSessionCache(1)
 	resumed := func() bool {
 		client := &http3.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true, ServerName: "a.b", ClientSessionCache: cache}}
-		defer client.Close()
+		defer func() { _ = client.Close() }()
 		a, err := client.RoundTrip(request(t, "GET", s.url("/"), nil))
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer a.Body.Close()
+		defer func() { _ = a.Body.Close() }()
 		return a.TLS.DidResume
 	}
 	cfg.SetSessionTicketKeys([][32]byte{{1}})
@@ -792,7 +794,7 @@ func TestAltSvc(t *testing.T) {
 }
 
 func BenchmarkGet(b *testing.B) {
-	s := serve(b, Config{Handle: func(st *Stream) { answer(st, 200, nil, "x") }})
+	s := serve(b, Config{Handle: func(st *Stream) { _ = answer(st, 200, nil, "x") }})
 	r := request(b, "GET", s.url("/"), nil)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -800,7 +802,7 @@ func BenchmarkGet(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		io.Copy(io.Discard, a.Body)
-		a.Body.Close()
+		_, _ = io.Copy(io.Discard, a.Body)
+		_ = a.Body.Close()
 	}
 }

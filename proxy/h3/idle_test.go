@@ -48,15 +48,15 @@ func visit(address string, n int) {
 // TestIdleMemory says what an idle connection costs; the bound is loose.
 func TestIdleMemory(t *testing.T) {
 	const n = 200
-	s := serve(t, Config{Handle: func(st *Stream) { answer(st, 200, nil, "x") }})
+	s := serve(t, Config{Handle: func(st *Stream) { _ = answer(st, 200, nil, "x") }})
 	before := inUse()
 	c := exec.CommandContext(t.Context(), os.Args[0])
 	c.Env = append(os.Environ(), "TRIVET_TEST_VISIT="+s.address, "TRIVET_TEST_VISITS="+strconv.Itoa(n))
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer c.Wait()
-	defer c.Process.Kill()
+	defer func() { _ = c.Wait() }()
+	defer func() { _ = c.Process.Kill() }()
 	until(t, "all have been answered", func() bool {
 		connections, requests := s.server.Open()
 		return connections == n && requests == 0

@@ -127,7 +127,9 @@ func (s *Server) Serve(ctx context.Context, c net.PacketConn) error {
 	case <-ctx.Done():
 	}
 	s.drain(h, listener)
-	<-served
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve QUIC: %w", err)
+	}
 	return nil
 }
 

@@ -19,11 +19,11 @@ import (
 func sent(t testing.TB, cfg *tls.Config) []byte {
 	t.Helper()
 	a, b := net.Pipe()
-	defer b.Close()
+	defer func() { _ = b.Close() }()
 	cfg.InsecureSkipVerify = true
 	go func() {
-		tls.Client(a, cfg).Handshake()
-		a.Close()
+		_ = tls.Client(a, cfg).Handshake()
+		_ = a.Close()
 	}()
 	p := make([]byte, Max)
 	n, err := b.Read(p)
@@ -216,7 +216,7 @@ func TestParseAllocatesNothing(t *testing.T) {
 // theirs is how crypto/tls reads b.
 func theirs(b []byte) (info *tls.ClientHelloInfo) {
 	c := &fed{r: bytes.NewReader(b)}
-	tls.Server(c, &tls.Config{GetConfigForClient: func(i *tls.ClientHelloInfo) (*tls.Config, error) {
+	_ = tls.Server(c, &tls.Config{GetConfigForClient: func(i *tls.ClientHelloInfo) (*tls.Config, error) {
 		info = i
 		return nil, io.EOF
 	}}).Handshake()

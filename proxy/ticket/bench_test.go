@@ -46,7 +46,7 @@ func visit(address string, resume bool, curve string) {
 		if _, err := io.ReadFull(c, b); err != nil {
 			os.Exit(0)
 		}
-		c.NetConn().Close()
+		_ = c.NetConn().Close()
 	}
 }
 
@@ -90,7 +90,7 @@ func (s scene) run(b *testing.B, d *Door) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	visitors := exec.CommandContext(b.Context(), os.Args[0])
 	visitors.Env = append(os.Environ(), "TRIVET_TEST_VISIT="+l.Addr().String())
 	if s.resume {
@@ -102,8 +102,8 @@ func (s scene) run(b *testing.B, d *Door) {
 	if err := visitors.Start(); err != nil {
 		b.Fatal(err)
 	}
-	defer visitors.Wait()
-	defer visitors.Process.Kill()
+	defer func() { _ = visitors.Wait() }()
+	defer func() { _ = visitors.Process.Kill() }()
 	cfg := d.TLS()
 	if s.change != nil {
 		cfg = cfg.Clone()
@@ -114,7 +114,7 @@ func (s scene) run(b *testing.B, d *Door) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		defer c.Close()
+		defer func() { _ = c.Close() }()
 		t := tls.Server(c, cfg)
 		if _, err := t.Write([]byte{1}); err != nil {
 			b.Fatal(err)

@@ -103,7 +103,7 @@ func connection(t testing.TB) (client, server net.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	if client, err = net.Dial("tcp", l.Addr().String()); err == nil {
 		server, err = l.Accept()
 	}
@@ -118,12 +118,12 @@ func connection(t testing.TB) (client, server net.Conn) {
 func meet(t testing.TB, server *tls.Config, client *tls.Config) (tls.ConnectionState, error) {
 	t.Helper()
 	a, b := connection(t)
-	defer a.Close()
+	defer func() { _ = a.Close() }()
 	go func() {
-		defer b.Close()
+		defer func() { _ = b.Close() }()
 		s := tls.Server(b, server)
 		if _, err := io.WriteString(s, "hello"); err == nil {
-			s.Close()
+			_ = s.Close()
 		}
 	}()
 	c := tls.Client(a, client)

@@ -18,7 +18,7 @@ func pair(t testing.TB, network string) (net.Conn, net.Conn) {
 	t.Helper()
 	if network == "pipe" {
 		a, b := net.Pipe()
-		t.Cleanup(func() { a.Close(); b.Close() })
+		t.Cleanup(func() { _ = a.Close(); _ = b.Close() })
 		return a, b
 	}
 	address := "127.0.0.1:0"
@@ -29,7 +29,7 @@ func pair(t testing.TB, network string) (net.Conn, net.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	a, err := net.Dial(network, l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -38,7 +38,7 @@ func pair(t testing.TB, network string) (net.Conn, net.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { a.Close(); b.Close() })
+	t.Cleanup(func() { _ = a.Close(); _ = b.Close() })
 	return a, b
 }
 
@@ -100,17 +100,17 @@ func TestTunnelCarriesBothWaysAndPassesTheEndOn(t *testing.T) {
 			done := run(New(a, b, time.Minute))
 			up, down := random(t, 3<<20+17), random(t, 1<<20+3)
 			go func() {
-				client.Write(up[:5])
-				client.Write(up[5:])
-				client.(interface{ CloseWrite() error }).CloseWrite()
+				_, _ = client.Write(up[:5])
+				_, _ = client.Write(up[5:])
+				_ = client.(interface{ CloseWrite() error }).CloseWrite()
 			}()
 			got, err := io.ReadAll(server)
 			if err != nil || !bytes.Equal(got, up) {
 				t.Fatalf("server got %d bytes, %v; want the %d that the client sent", len(got), err, len(up))
 			}
 			go func() {
-				server.Write(down)
-				server.Close()
+				_, _ = server.Write(down)
+				_ = server.Close()
 			}()
 			got, err = io.ReadAll(client)
 			if err != nil || !bytes.Equal(got, down) {
@@ -135,8 +135,8 @@ func TestTunnelEnds(t *testing.T) {
 		{"cancelled", 0, func(tun *Tunnel, _, _ net.Conn) { tun.Cancel(stop) }, stop},
 		{"cancelled without a cause", 0, func(tun *Tunnel, _, _ net.Conn) { tun.Cancel(nil) }, ErrCancelled},
 		{"reset", 0, func(_ *Tunnel, client, _ net.Conn) {
-			client.(*net.TCPConn).SetLinger(0)
-			client.Close()
+			_ = client.(*net.TCPConn).SetLinger(0)
+			_ = client.Close()
 		}, os.NewSyscallError("", nil)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -191,13 +191,13 @@ func TestSpliceMovesExactlyN(t *testing.T) {
 		dst, server := pair(t, "unix")
 		want := random(t, n)
 		go func() {
-			client.Write(want)
-			client.Write([]byte("next"))
+			_, _ = client.Write(want)
+			_, _ = client.Write([]byte("next"))
 		}()
 		got := make(chan []byte, 1)
 		go func() {
 			b := make([]byte, n)
-			io.ReadFull(server, b)
+			_, _ = io.ReadFull(server, b)
 			got <- b
 		}()
 		if k, err := Splice(Raw(dst), Raw(src), int64(n)); k != int64(n) || err != nil {
@@ -220,13 +220,13 @@ func TestSpliceSaysWhichEndBroke(t *testing.T) {
 		write bool
 		want  error
 	}{
-		{"source ends early", func(_, _, client, _ net.Conn) { client.Write([]byte("abc")); client.Close() }, false, io.ErrUnexpectedEOF},
-		{"source is late", func(_, src, _, _ net.Conn) { src.SetReadDeadline(time.Unix(1, 0)) }, false, os.ErrDeadlineExceeded},
+		{"source ends early", func(_, _, client, _ net.Conn) { _, _ = client.Write([]byte("abc")); _ = client.Close() }, false, io.ErrUnexpectedEOF},
+		{"source is late", func(_, src, _, _ net.Conn) { _ = src.SetReadDeadline(time.Unix(1, 0)) }, false, os.ErrDeadlineExceeded},
 		{"destination is late", func(dst, _, client, _ net.Conn) {
-			client.Write([]byte("abc"))
-			dst.SetWriteDeadline(time.Unix(1, 0))
+			_, _ = client.Write([]byte("abc"))
+			_ = dst.SetWriteDeadline(time.Unix(1, 0))
 		}, true, os.ErrDeadlineExceeded},
-		{"source is closed here", func(_, src, _, _ net.Conn) { src.Close() }, false, net.ErrClosed},
+		{"source is closed here", func(_, src, _, _ net.Conn) { _ = src.Close() }, false, net.ErrClosed},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			client, src := pair(t, "tcp")
@@ -251,7 +251,7 @@ func TestSpliceDeadlineWhileWaiting(t *testing.T) {
 			}
 		}
 	}()
-	dst.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+	_ = dst.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
 	n, err := Splice(Raw(dst), Raw(src), 1<<40)
 	var e *Error
 	if !errors.As(err, &e) || !e.Write || n == 0 {
@@ -269,11 +269,11 @@ func TestMovingAllocatesNothing(t *testing.T) {
 		from, to := Raw(src), Raw(dst)
 		b := make([]byte, n)
 		got := testing.AllocsPerRun(100, func() {
-			client.Write(b)
+			_, _ = client.Write(b)
 			if _, err := Splice(to, from, int64(n)); err != nil {
 				t.Fatal(err)
 			}
-			io.ReadFull(server, b)
+			_, _ = io.ReadFull(server, b)
 		})
 		if got > 0.5 {
 			t.Errorf("Splice of %d bytes: got %v allocations, want 0", n, got)
@@ -287,7 +287,7 @@ func TestWaitingTunnelHoldsNoPipe(t *testing.T) {
 	tun := New(a, b, 0)
 	done := run(tun)
 	big := random(t, 4<<20)
-	go client.Write(big)
+	go func() { _, _ = client.Write(big) }()
 	if _, err := io.ReadFull(server, make([]byte, len(big))); err != nil {
 		t.Fatal(err)
 	}
@@ -353,7 +353,7 @@ func BenchmarkSplice(b *testing.B) {
 						}
 					}
 				}()
-				go io.Copy(struct{ io.Writer }{io.Discard}, server)
+				go func() { _, _ = io.Copy(struct{ io.Writer }{io.Discard}, server) }()
 				b.SetBytes(size)
 				b.ReportAllocs()
 				runtime.LockOSThread()
