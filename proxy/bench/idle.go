@@ -10,7 +10,7 @@ import (
 // peer needs many connections to its target.
 const (
 	idleConnections = 5000
-	idleSettle      = 4 * time.Second
+	idleSettle      = 6 * time.Second
 	idleRate        = 2500
 )
 

@@ -33,7 +33,6 @@ type loop struct {
 	visitors []*visitor    // all that are connected
 	idle     ring          // of visitors without a request
 	spec     *visit        // what they ask for
-	now      time.Duration // since epoch, as of the last event
 	until    time.Duration // when no further request begins
 	rate     float64       // requests a second; 0: each visitor asks as soon as it was answered
 	next     time.Duration // when the next request is due

@@ -72,6 +72,7 @@ type bench struct {
 	rounds     int
 	again      int           // times that a disturbed measurement is repeated
 	full, calm time.Duration // of one measurement: as fast as can be, and at a share of that
+	scenes     []scene
 	peers      []peer
 	profiles   string // folder; empty: none
 	port       int    // the first that is used
@@ -80,50 +81,64 @@ type bench struct {
 
 // compare runs the scenes and prints what they have found.
 func compare(ctx context.Context, args []string) error {
+	b := &bench{}
+	asJSON, asMarkdown := false, false
+	scenes, peers, builds := "", "", ""
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	names := flags.String("scene", "", "`scenes` to run, comma between (default all): "+sceneNames())
-	only := flags.String("peer", "", "`peers` to run, comma between (default all): "+peerNames())
-	builds := flags.String("build", "", "`paths` of other builds of this program, comma between, whose engine is a peer too")
-	rounds := flags.Int("rounds", 3, "measurements of each peer in each scene, of which the median counts")
-	again := flags.Int("again", 2, "how often a measurement is made again that other processes disturbed")
-	full := flags.Duration("full", 1500*time.Millisecond, "length of a measurement at full load")
-	calm := flags.Duration("calm", 1200*time.Millisecond, "length of a measurement at 70 % of that load")
-	port := flags.Int("port", 19000, "first of the `ports` of this machine that are used")
-	profiles := flags.String("profile", "", "`folder` for a profile of trivet in each scene")
-	asJSON := flags.Bool("json", false, "print JSON instead of a table")
-	asMarkdown := flags.Bool("markdown", false, "print Markdown instead of a table")
+	flags.StringVar(&scenes, "scene", "", "`scenes` to run, comma between (default all): "+sceneNames())
+	flags.StringVar(&peers, "peer", "", "`peers` to run, comma between (default all): "+peerNames())
+	flags.StringVar(&builds, "build", "", "`paths` of other builds of this program, comma between, whose engine is a peer too")
+	flags.BoolVar(&asJSON, "json", false, "print JSON instead of a table")
+	flags.BoolVar(&asMarkdown, "markdown", false, "print Markdown instead of a table")
+	b.flags(flags)
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	chosen, err := choose(*names)
-	if err != nil {
+	if err := b.choose(scenes, peers, builds); err != nil {
 		return err
 	}
-	b := &bench{rounds: *rounds, again: *again, full: *full, calm: *calm, profiles: *profiles, port: *port}
-	if b.peers, err = choosePeers(*only); err != nil {
-		return err
-	}
-	for path := range strings.SplitSeq(*builds, ",") {
-		if path != "" {
-			b.peers = append(b.peers, peer{name: filepath.Base(path), command: own(path, roleEngine)})
-		}
-	}
-	report, err := b.run(ctx, chosen)
+	report, err := b.run(ctx)
 	switch {
 	case err != nil:
 		return err
-	case *asJSON:
+	case asJSON:
 		e := json.NewEncoder(os.Stdout)
 		e.SetIndent("", "  ")
 		return e.Encode(report)
-	case *asMarkdown:
+	case asMarkdown:
 		return report.markdown(os.Stdout)
 	}
 	return report.print(os.Stdout)
 }
 
+// flags are those that say how is measured.
+func (b *bench) flags(f *flag.FlagSet) {
+	f.IntVar(&b.rounds, "rounds", 5, "measurements of each peer in each scene, of which the median counts")
+	f.IntVar(&b.again, "again", 2, "how often a measurement is made again that other processes disturbed")
+	f.DurationVar(&b.full, "full", 800*time.Millisecond, "length of a measurement at full load")
+	f.DurationVar(&b.calm, "calm", 700*time.Millisecond, "length of a measurement at 70 % of that load")
+	f.IntVar(&b.port, "port", 19000, "first of the `ports` of this machine that are used")
+	f.StringVar(&b.profiles, "profile", "", "`folder` for a profile of trivet in each scene")
+}
+
+// choose finds what is named.
+func (b *bench) choose(scenes, peers, builds string) (err error) {
+	if b.scenes, err = chooseScenes(scenes); err != nil {
+		return err
+	}
+	if b.peers, err = choosePeers(peers); err != nil {
+		return err
+	}
+	for path := range strings.SplitSeq(builds, ",") {
+		if path != "" {
+			b.peers = append(b.peers, peer{name: filepath.Base(path), command: own(path, roleEngine)})
+		}
+	}
+	return nil
+}
+
 // run prepares the machine and plays all scenes.
-func (b *bench) run(ctx context.Context, chosen []scene) (Report, error) {
+func (b *bench) run(ctx context.Context) (Report, error) {
 	var report Report
 	if err := keepToCore(); err != nil {
 		return report, err
@@ -143,7 +158,7 @@ func (b *bench) run(ctx context.Context, chosen []scene) (Report, error) {
 	if err := b.prepare(); err != nil {
 		return report, err
 	}
-	for _, s := range chosen {
+	for _, s := range b.scenes {
 		out, err := b.play(ctx, s)
 		if err != nil {
 			return report, err

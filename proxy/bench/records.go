@@ -130,10 +130,7 @@ func (r *records) open(p []byte, take func([]byte) error) error {
 		r.part = append(r.part, p...)
 		p = r.part
 	}
-	for {
-		if len(p) < headLength {
-			break
-		}
+	for len(p) >= headLength {
 		end := headLength + int(p[3])<<8 + int(p[4])
 		if len(p) < end {
 			break

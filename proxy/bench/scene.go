@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 )
 
 // scene is one thing that all peers do in turn.
@@ -41,8 +40,8 @@ var scenes = []scene{
 	{name: "idle-tls", title: "5,000 idle connections, TLS", shape: shape{TLS: true}, path: "/small", connections: idleConnections, idle: true, kilobytes: 12},
 }
 
-// choose returns the scenes that are named, comma between; empty: all.
-func choose(names string) ([]scene, error) {
+// chooseScenes returns the scenes that are named, comma between; empty: all.
+func chooseScenes(names string) ([]scene, error) {
 	if names == "" {
 		return scenes, nil
 	}
@@ -104,45 +103,53 @@ func (b *bench) measure(ctx context.Context, s scene, r *running) (sample, error
 // play runs a scene: all peers are started, then measured in turn, round by round.
 func (b *bench) play(ctx context.Context, s scene) (Outcome, error) {
 	out := Outcome{Scene: s.name, Title: s.title, scene: s}
-	samples := map[string][]sample{}
-	rounds := b.rounds
-	if s.idle {
-		rounds = 1 // memory is the same every time, for a process that is started anew
-	}
-	var all []*running
+	all, err := b.startAll(ctx, s)
 	defer func() {
 		for _, r := range all {
 			r.stop()
 		}
 	}()
-	for i, p := range b.peers {
-		if s.shape.Static && p.noFiles {
-			continue
-		}
-		r, err := b.start(ctx, p, b.settings(s, p, i))
-		if err != nil {
-			return out, err
-		}
-		all = append(all, r)
+	if err != nil {
+		return out, err
 	}
+	rounds := b.rounds
+	if s.idle {
+		rounds = 1 // memory is the same every time, for a process that is started anew
+	}
+	samples := map[*running][]sample{}
 	for n := range rounds {
 		for i := range all { // each is first in turn
 			r := all[(i+n)%len(all)]
-			begun := time.Now()
 			one, err := b.undisturbed(ctx, s, r)
 			if err != nil {
 				return out, fmt.Errorf("%s: %s: %w%s", s.name, r.peer.name, err, r.said())
 			}
-			say("%s, round %d: %-9s %9.0f/s %8.2f µs, others %3.0f %%, %.1f s", s.name, n+1, r.peer.name, one.Rate, one.CPU, one.Others*100, time.Since(begun).Seconds())
-			samples[r.peer.name] = append(samples[r.peer.name], one)
+			say("%s, round %d: %-9s %9.0f/s %8.2f µs, others %3.0f %%", s.name, n+1, r.peer.name, one.Rate, one.CPU, one.Others*100)
+			samples[r] = append(samples[r], one)
 		}
 	}
 	for _, r := range all {
 		if r.peer.compare {
 			out.measured = append(out.measured, r.peer.name)
 		}
-		out.Peers = append(out.Peers, middle(r.peer.name, samples[r.peer.name]))
+		out.Peers = append(out.Peers, middle(r.peer.name, samples[r]))
 	}
 	out.compare()
 	return out, nil
+}
+
+// startAll starts all peers that can play the scene. On error those that run are returned, too.
+func (b *bench) startAll(ctx context.Context, s scene) ([]*running, error) {
+	var all []*running
+	for i, p := range b.peers {
+		if s.shape.Static && p.noFiles {
+			continue
+		}
+		r, err := b.start(ctx, p, b.settings(s, p, i))
+		if err != nil {
+			return all, err
+		}
+		all = append(all, r)
+	}
+	return all, nil
 }
