@@ -159,9 +159,11 @@ func (c *conn) mend(set func(time.Time) error) {
 	_ = set(time.Time{})
 }
 
-// expire interrupts reads or writes that are over their limit.
-func (c *conn) expire(now int64) {
-	if v := c.reads.Load(); v != 0 && v != expired && max(v, -v) <= now {
+// expire interrupts reads or writes that are over their limit; an idle wait so much earlier.
+func (c *conn) expire(now, early int64) {
+	switch v := c.reads.Load(); {
+	case v == 0 || v == expired:
+	case v > 0 && v <= now, v < 0 && c.fd >= 0 && -v-early <= now:
 		c.interrupt(&c.reads, v, c.net.SetReadDeadline)
 	}
 	if v := c.writes.Load(); v != 0 && v != expired && v <= now {

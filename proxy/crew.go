@@ -48,8 +48,8 @@ func (k *crew) stay(ch chan *conn) bool {
 	return !k.over
 }
 
-// trim lets those go who had nothing to do since it was called last, and says whether some are left.
-func (k *crew) trim() bool {
+// trim lets those go who had nothing to do since it was called last, and says how many are left.
+func (k *crew) trim() int {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, ch := range k.idle[:k.low] {
@@ -57,7 +57,7 @@ func (k *crew) trim() bool {
 	}
 	k.idle = append(k.idle[:0], k.idle[k.low:]...)
 	k.low = len(k.idle)
-	return k.low > 0
+	return k.low
 }
 
 // dismiss waits until all have gone. No connection comes after it.

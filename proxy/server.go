@@ -75,11 +75,15 @@ type Server struct {
 	crew   crew
 	lot    *lot // while serving
 
-	mu       sync.Mutex
-	serving  int // calls of Serve
-	open     int
-	active   list
-	parked   list
+	mu      sync.Mutex
+	serving int // calls of Serve
+	open    int
+	active  list
+	parked  list
+
+	parkings     int // since the memory that those had held was given back
+	parkingsSeen int // of them a second ago
+
 	tunnels  map[*tunnelRun]struct{}
 	h2       *h2.Config
 	empty    chan struct{} // closed when draining has come to its end

@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"iter"
+	"runtime"
+	"runtime/debug"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -13,6 +15,16 @@ const (
 	// watchAfter is when a client that waits for its answer is watched for
 	// going away.
 	watchAfter = int64(250 * time.Millisecond)
+
+	// crowded is from how many active connections on those that only wait for
+	// another request are parked after crowdedWait, for the memory they hold.
+	crowded     = 500
+	crowdedWait = 100 * time.Millisecond
+	// reliefAfter is after how many parkings the memory that was held by those
+	// connections is given back to the kernel, once no more than calm are
+	// parked in a second and no more goroutines are idle.
+	reliefAfter = 1000
+	calm        = 50
 )
 
 // sweep keeps the limits of all connections until over is closed.
@@ -32,8 +44,12 @@ func (s *Server) sweep(over <-chan struct{}) {
 		wait := s.look(now)
 		if now-trimmed >= int64(time.Second) {
 			trimmed = now
-			if s.crew.trim() && wait == 0 {
+			left := s.crew.trim()
+			if left > 0 && wait == 0 {
 				wait = time.Second
+			}
+			if left <= calm && s.wantsRelief() {
+				s.parts.Go(relieve)
 			}
 		}
 		if wait > 0 {
@@ -42,12 +58,35 @@ func (s *Server) sweep(over <-chan struct{}) {
 	}
 }
 
+// wantsRelief is asked each second whether much memory was used by connections that are parked now.
+func (s *Server) wantsRelief() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fresh := s.parkings - s.parkingsSeen
+	s.parkingsSeen = s.parkings
+	if s.parkings < reliefAfter || fresh > calm {
+		return false
+	}
+	s.parkings, s.parkingsSeen = 0, 0
+	return true
+}
+
+// relieve empties the pools, of which a collection leaves what was used since the one before it.
+func relieve() {
+	runtime.GC()
+	debug.FreeOSMemory()
+}
+
 // look interrupts who is over a limit and says when to look again; 0: not before something happens.
 func (s *Server) look(now int64) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	early := int64(0) // that those who only wait are ended
+	if s.active.n > crowded {
+		early = int64(idleWait - crowdedWait)
+	}
 	for c := s.active.first; c != nil; c = c.next {
-		c.expire(now)
+		c.expire(now, early)
 		if began := c.exchange.Load(); began > 0 && now-began > watchAfter {
 			c.watchClient(began)
 		}
@@ -109,6 +148,7 @@ func (s *Server) toLot(c *conn, idle time.Duration) bool {
 		c.until = s.clock.Load() + int64(idle)
 	}
 	s.parked.push(c)
+	s.parkings++
 	return true
 }
 
