@@ -98,7 +98,7 @@ type Exchange struct {
 type Timings struct {
 	Queue   time.Duration // waiting to be let into the pool, and for a target
 	Connect time.Duration // opening a connection; 0: a kept one was used
-	Send    time.Duration // writing the request
+	Send    time.Duration // writing the request; of a large body, its head alone
 	Head    time.Duration // from then until the answer's head came
 	Total   time.Duration // from Begin until all was over, once it is
 }

@@ -53,6 +53,7 @@ type journey struct {
 	again     int       // times that it was sent again
 	renewed   bool      // whether a target may get it a second time
 	err       error     // of the last try
+	clock     int64     // when the last step of a try ended
 	kept      *held     // 502, 503 or 504 that counts if nothing better comes
 	context   func() context.Context
 
@@ -255,7 +256,8 @@ func (j *journey) fail(err error) {
 		x.Stream.Abort()
 	case j.forwarder.Fail != nil:
 		j.forwarder.Fail(x, status, err)
-	default:
+	}
+	if !x.started && status != StatusClientGone {
 		x.Answer(status, nil, nil)
 	}
 }

@@ -55,7 +55,6 @@ func (a *incoming) reusable() bool { return a.done && !a.excess && !a.response.C
 // the answer must not be used.
 func (a *incoming) receive() error {
 	j := a.journey
-	began := upstream.Now()
 	a.give()
 	a.in = takeBlock(smallBlock)
 	for {
@@ -69,7 +68,7 @@ func (a *incoming) receive() error {
 	}
 	j.outgoing.headCame()
 	now := upstream.Now()
-	j.exchange.Times.Head = time.Duration(now - began)
+	j.exchange.Times.Head = time.Duration(now - j.clock)
 	if err := a.checkSwitch(); err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"time"
 
 	"trivet/proxy/h2"
 	"trivet/proxy/h3"
@@ -29,7 +30,7 @@ type outgoing struct {
 	// A body that is sent while the answer is awaited.
 	touched bool // it has been read from, and is not at hand
 	feeding bool
-	fed     sync.WaitGroup
+	fed     chan struct{} // closed when that has ended
 	mu      sync.Mutex
 	sent    bool // all of it
 	came    bool // the answer's head
@@ -85,7 +86,8 @@ func (o *outgoing) send() (sent bool, err error) {
 	}
 	if j.exchange.Request.Length != 0 && o.body == nil && j.switching() == nil {
 		o.touched, o.feeding = true, true
-		o.fed.Go(o.feed)
+		o.fed = make(chan struct{})
+		go o.feed(o.fed)
 	}
 	return true, nil
 }
@@ -105,10 +107,22 @@ func (o *outgoing) write() (int64, error) {
 // complete says whether the target got the whole request.
 func (o *outgoing) complete() bool { return !o.feeding || o.sent }
 
-// join waits until nobody reads the client's body any more. The answer has ended by then.
+// stuck is how long a target may take nothing of a request that it has answered.
+const stuck = 100 * time.Millisecond
+
+// join waits until nobody reads the client's body any more. The answer has
+// ended by then, and with it the reading; a write may have to be interrupted.
 func (o *outgoing) join() {
-	if o.feeding {
-		o.fed.Wait()
+	if !o.feeding {
+		return
+	}
+	timer := time.NewTimer(stuck)
+	defer timer.Stop()
+	select {
+	case <-o.fed:
+	case <-timer.C:
+		o.journey.conn.Interrupt(errAnswered)
+		<-o.fed
 	}
 }
 
@@ -123,7 +137,8 @@ func (o *outgoing) headCame() {
 }
 
 // feed copies the body to the target.
-func (o *outgoing) feed() {
+func (o *outgoing) feed(done chan struct{}) {
+	defer close(done)
 	conn := o.journey.conn
 	err := o.copyBody(conn)
 	if err != nil {

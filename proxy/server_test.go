@@ -652,3 +652,27 @@ func TestHTTP2Duplex(t *testing.T) {
 		t.Errorf("rest: %q, %v, trailer %v", rest, err, resp.Trailer)
 	}
 }
+
+// TestStuckTarget: a target that has answered and takes nothing more of a large request.
+func TestStuckTarget(t *testing.T) {
+	target := raw(t, "a", func(c net.Conn, r *bufio.Reader) {
+		if _, err := http.ReadRequest(r); err == nil {
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+			<-t.Context().Done()
+		}
+	})
+	s := startServer(t, stand{targets: targetsOf(target)})
+	c := dial(t, s.address)
+	go func() {
+		_, _ = io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n")
+		_, _ = io.CopyN(c, zeros{}, 100_000_000)
+	}()
+	if resp, body := c.answer("POST"); resp.StatusCode != 200 || body != "ok" {
+		t.Errorf("got %d %q, want 200 ok", resp.StatusCode, body)
+	}
+	until(t, "nothing in flight", func() bool { return s.pool.InFlight() == 0 })
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }

@@ -18,9 +18,7 @@ func (j *journey) try(target *upstream.Target) *failure {
 	j.exchange.watch.use(j.conn)
 	wrote, err := j.outgoing.send()
 	if err == nil {
-		err = j.await()
-	}
-	if err == nil {
+		j.await()
 		err = j.incoming.receive()
 	}
 	if err != nil {
@@ -45,8 +43,11 @@ func (j *journey) connect(target *upstream.Target) (err error) {
 	j.exchange.Times.Connect = 0
 	if j.conn = target.Take(now, !j.safe); j.conn == nil {
 		j.conn, err = target.Dial(j.exchange.Context())
-		j.exchange.Times.Connect = time.Duration(upstream.Now() - now)
+		began := now
+		now = upstream.Now()
+		j.exchange.Times.Connect = time.Duration(now - began)
 	}
+	j.clock = now
 	return err
 }
 
@@ -57,12 +58,13 @@ func (j *journey) refused(err error) *failure {
 
 // await tells that the request is on its way. If its body is still being sent,
 // the wait begins when that is done.
-func (j *journey) await() error {
-	if j.outgoing.feeding {
-		return nil
+func (j *journey) await() {
+	now := upstream.Now()
+	j.exchange.Times.Send = time.Duration(now - j.clock)
+	j.clock = now
+	if !j.outgoing.feeding {
+		j.conn.Await(now)
 	}
-	j.conn.Await(upstream.Now())
-	return nil
 }
 
 // broke sorts out why the connection gave no answer, and ends it.
