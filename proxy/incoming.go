@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"time"
 
 	"trivet/proxy/upstream"
@@ -126,6 +127,7 @@ func (a *incoming) more() error {
 		a.in.give()
 		a.in = larger
 	}
+	runtime.Gosched() // as in turn.fill
 	n, err := a.journey.conn.Read(a.in.b[a.w:])
 	a.w += n
 	if n > 0 {
