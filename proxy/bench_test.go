@@ -78,6 +78,35 @@ func benchmarkForward(b *testing.B, answer string) {
 	}
 }
 
+// TestForwardAllocatesNothing counts what the whole process allocates for a request.
+func TestForwardAllocatesNothing(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector makes pools forget")
+	}
+	answer := answerOf(130)
+	s := startServer(t, stand{targets: targetsAt(quietTarget(t, answer))})
+	c := dial(t, s.address)
+	request, room := []byte("GET / HTTP/1.1\r\nHost: a\r\nX-A: b\r\n\r\n"), make([]byte, 4096)
+	ask := func() {
+		if _, err := c.Write(request); err != nil {
+			t.Fatal(err)
+		}
+		for n := 0; n < len(answer); {
+			k, err := c.Read(room)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += k
+		}
+	}
+	for range 100 {
+		ask()
+	}
+	if got := testing.AllocsPerRun(2000, ask); got > 0 {
+		t.Errorf("allocations for a request: got %v, want 0", got)
+	}
+}
+
 func answerOf(n int) string {
 	head := "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nDate: Mon, 23 Nov 2026 22:00:00 GMT\r\n"
 	return head + "Content-Length: " + itoa(n) + "\r\n\r\n" + strings.Repeat("x", n)

@@ -215,8 +215,8 @@ func (s *Server) admit(nc net.Conn) {
 	}
 	s.mu.Unlock()
 	if refused {
-		reset(nc)
 		s.config.Refused()
+		reset(nc)
 		return
 	}
 	c := newConn(s, nc)
