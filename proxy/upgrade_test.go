@@ -28,15 +28,16 @@ func TestExtendedConnect(t *testing.T) {
 		_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\nSec-WebSocket-Protocol: chat\r\n\r\nhello")
 		_, _ = io.Copy(c, r)
 	}))})
-	tr := &http2.Transport{TLSClientConfig: cfg} // that of net/http refuses :protocol
-	defer tr.CloseIdleConnections()
+	tr := &http2.Transport{TLSClientConfig: cfg} //nolint:staticcheck // that of net/http refuses :protocol
+	defer tr.CloseIdleConnections()              //nolint:staticcheck // as above
+	send := tr.RoundTrip                         //nolint:staticcheck // as above
 	connect := func(path string) (*http.Response, *io.PipeWriter) {
 		body, more := io.Pipe()
 		r := &http.Request{
 			Method: "CONNECT", URL: &url.URL{Scheme: "https", Host: s.address, Path: path}, Host: "www.foobar.com",
 			Header: http.Header{":protocol": {"websocket"}, "Sec-Websocket-Version": {"13"}}, Body: body, ContentLength: -1,
 		}
-		resp, err := tr.RoundTrip(r.WithContext(t.Context()))
+		resp, err := send(r.WithContext(t.Context()))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -48,7 +49,7 @@ func TestExtendedConnect(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if resp, err := tr.RoundTrip(first); err != nil || resp.StatusCode != 403 {
+	if resp, err := send(first); err != nil || resp.StatusCode != 403 {
 		t.Fatal(resp, err)
 	}
 	<-got
