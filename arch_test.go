@@ -61,10 +61,9 @@ var edges = map[string][]string{
 	"site/schema":       {"site"},
 
 	// Only tests import these.
-	"database/identitytest": {"internal/mtls", "internal/part"},
-	"e2e/bench":             {"e2e"},
-	"e2e/load":              {"e2e"},
-	"proxy/proxytest":       {"internal/mtls", "internal/part"},
+	"e2e/bench":              {"e2e"},
+	"e2e/load":               {"e2e"},
+	"internal/mtls/mtlstest": {"internal/mtls", "internal/part"},
 }
 
 // modules of others, each with the one package that may import it. golang.org/x/sys,

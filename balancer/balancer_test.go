@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"trivet/internal/mtls/mtlstest"
 	"trivet/internal/part"
 	"trivet/proxy/proxytest"
 )
@@ -184,7 +185,7 @@ func TestTLS(t *testing.T) {
 }
 
 func TestNoState(t *testing.T) {
-	s := &stand{t: t, ca: proxytest.NewAuthority(t, "foobar"), access: &proxytest.Lines{}}
+	s := &stand{t: t, ca: mtlstest.New(t, "foobar"), access: &proxytest.Lines{}}
 	s.state = part.State{
 		Site: newSite(), Bundle: s.ca.Bundle, Identity: s.ca.Identity(t, "s1", part.Balancer),
 		Certificates: []part.KeyPair{s.ca.Certificate(t, domain)},

@@ -17,6 +17,7 @@ import (
 
 	"trivet/balancer"
 	"trivet/internal/metric"
+	"trivet/internal/mtls/mtlstest"
 	"trivet/internal/part"
 	"trivet/proxy/proxytest"
 	"trivet/site"
@@ -29,7 +30,7 @@ const domain = "www.foobar.com"
 // instance of an app, reached by a wire that can be cut.
 type stand struct {
 	t       *testing.T
-	ca      *proxytest.Authority
+	ca      *mtlstest.Authority
 	b       *balancer.Balancer
 	state   part.State
 	servers []*server
@@ -80,7 +81,7 @@ func newSite() *site.Site {
 // newStand starts all of it and waits until every backend is in service.
 func newStand(t *testing.T, change ...func(*site.Site)) *stand {
 	t.Helper()
-	s := &stand{t: t, ca: proxytest.NewAuthority(t, "foobar"), access: &proxytest.Lines{}}
+	s := &stand{t: t, ca: mtlstest.New(t, "foobar"), access: &proxytest.Lines{}}
 	s.state = part.State{
 		Site: newSite(), Server: "s1", Bundle: s.ca.Bundle, Identity: s.ca.Identity(t, "s1", part.Balancer),
 		Certificates: []part.KeyPair{s.ca.Certificate(t, domain, "foobar.com")},

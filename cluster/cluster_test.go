@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"trivet/internal/mtls/mtlstest"
 )
 
 func TestStore(t *testing.T) {
@@ -110,21 +112,21 @@ func TestForeignIdentity(t *testing.T) {
 		p[0].kill()
 		p[1].kill()
 	}
-	root.issue(t, p[1].conf, "web", 3, time.Hour)
+	issue(t, root, p[1].conf, "web", 3, time.Hour)
 	refused("part web")
-	other := newCA(t)
-	other.issue(t, p[1].conf, "node", 3, time.Hour)
-	if err := os.WriteFile(p[1].conf.CA, root.pem, 0o600); err != nil {
+	other := mtlstest.New(t, "test")
+	issue(t, other, p[1].conf, "node", 3, time.Hour)
+	if err := os.WriteFile(p[1].conf.CA, root.Bundle, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	refused("another authority")
-	root.issue(t, p[1].conf, "node", 3, -time.Second)
+	issue(t, root, p[1].conf, "node", 3, -time.Second)
 	refused("expired")
 
 	// The very same two agree once the identity is right: files are reread.
 	p[0].start(t)
 	p[1].start(t)
-	root.issue(t, p[1].conf, "node", 4, time.Hour)
+	issue(t, root, p[1].conf, "node", 4, time.Hour)
 	eventually(t, 20*time.Second, "a quorum with the right identity", func() bool { return p[0].call(t, request{Op: "quorum"}).OK })
 }
 
@@ -133,7 +135,7 @@ func TestForeignIdentity(t *testing.T) {
 func TestRotation(t *testing.T) {
 	p, root := startThree(t)
 	for i, m := range p {
-		root.issue(t, m.conf, "node", int64(100+i), time.Hour)
+		issue(t, root, m.conf, "node", int64(100+i), time.Hour)
 	}
 	p[2].kill()
 	p[2].start(t)
@@ -159,8 +161,8 @@ func TestRotation(t *testing.T) {
 func TestNewAuthority(t *testing.T) {
 	p, old := startThree(t)
 	p[0].must(t, request{Op: "announce", Key: "w/alive", Data: "1"})
-	next := newCA(t)
-	both := slices.Concat(old.pem, next.pem)
+	next := mtlstest.New(t, "test")
+	both := slices.Concat(old.Bundle, next.Bundle)
 	for _, m := range p {
 		if err := os.WriteFile(m.conf.CA, both, 0o600); err != nil {
 			t.Fatal(err)
@@ -168,7 +170,7 @@ func TestNewAuthority(t *testing.T) {
 	}
 	// One after another, each takes identities of the new authority; nobody could before it reread the roots.
 	for i, m := range p {
-		next.issue(t, m.conf, "node", int64(100+i), time.Hour)
+		issue(t, next, m.conf, "node", int64(100+i), time.Hour)
 		if err := os.WriteFile(m.conf.CA, both, 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -4,13 +4,9 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -25,6 +21,7 @@ import (
 	"time"
 
 	"trivet/internal/atomicfile"
+	"trivet/internal/mtls/mtlstest"
 )
 
 // Each member of these tests is a process of its own, so that it can be killed
@@ -240,67 +237,23 @@ func eventually(t testing.TB, within time.Duration, what string, ok func() bool)
 	return time.Since(start)
 }
 
-// ca is the test's authority.
-type ca struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	pem  []byte
-}
-
-func newCA(t testing.TB) *ca {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tmpl := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "root"},
-		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &ca{cert: cert, key: key, pem: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})}
-}
-
 // issue writes an identity of the part with the given serial number to the files of c. On loopback, all
 // connections leave from 127.0.0.1.
-func (a *ca) issue(t testing.TB, c Config, partName string, serial int64, lifetime time.Duration) {
+func issue(t testing.TB, a *mtlstest.Authority, c Config, partName string, serial int64, lifetime time.Duration) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tmpl := &x509.Certificate{
-		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: partName},
-		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(lifetime),
-		KeyUsage:    x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: partName}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 	}
 	for _, m := range c.Members {
 		if m.Name == c.Name {
-			tmpl.IPAddresses = append(tmpl.IPAddresses, net.ParseIP(m.Address))
+			template.IPAddresses = append(template.IPAddresses, net.ParseIP(m.Address))
 		}
 	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, a.cert, key.Public(), a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	pair := a.Issue(t, template, lifetime)
 	for name, data := range map[string][]byte{
-		c.Cert: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
-		c.Key:  pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}),
-		c.CA:   a.pem,
+		c.Cert: pair.Certificate,
+		c.Key:  pair.Key,
+		c.CA:   a.Bundle,
 	} {
 		if err := atomicfile.Write(name, data, 0o600, -1, -1); err != nil {
 			t.Fatal(err)
@@ -309,9 +262,9 @@ func (a *ca) issue(t testing.TB, c Config, partName string, serial int64, lifeti
 }
 
 // three returns three members on 127.0.0.1 to 3, not started, with identities of a common authority.
-func three(t testing.TB) ([]*proc, *ca) {
+func three(t testing.TB) ([]*proc, *mtlstest.Authority) {
 	t.Helper()
-	root, dir, port := newCA(t), t.TempDir(), freePort(t)
+	root, dir, port := mtlstest.New(t, "test"), t.TempDir(), freePort(t)
 	var members []Member
 	for i := range 3 {
 		members = append(members, Member{Name: fmt.Sprintf("s%d", i+1), Address: fmt.Sprintf("127.0.0.%d", i+1)})
@@ -323,7 +276,7 @@ func three(t testing.TB) ([]*proc, *ca) {
 			Name: m.Name, Members: members, Dir: f(""), Port: port, Token: "test",
 			Cert: f(".crt"), Key: f(".key"), CA: f(".ca"),
 		}
-		root.issue(t, conf, "node", 2, time.Hour)
+		issue(t, root, conf, "node", 2, time.Hour)
 		p := &proc{conf: conf}
 		procs = append(procs, p)
 		t.Cleanup(p.kill)
@@ -340,7 +293,7 @@ func three(t testing.TB) ([]*proc, *ca) {
 	return procs, root
 }
 
-func startThree(t testing.TB) ([]*proc, *ca) {
+func startThree(t testing.TB) ([]*proc, *mtlstest.Authority) {
 	t.Helper()
 	procs, root := three(t)
 	for _, p := range procs {

@@ -278,7 +278,7 @@ func (l *lab) renew() {
 	l.t.Helper()
 	_ = l.change(func() error {
 		for _, s := range l.servers {
-			s.id = l.authority.Issue(l.t, "foo-bar", s.name, part.Database)
+			s.id = l.authority.Identity(l.t, s.name, part.Database)
 		}
 		return nil
 	})

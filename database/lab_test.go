@@ -16,8 +16,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"trivet/database/identitytest"
 	"trivet/database/sst"
+	"trivet/internal/mtls/mtlstest"
 	"trivet/internal/part"
 	"trivet/site"
 )
@@ -39,7 +39,7 @@ type lab struct {
 	t         *testing.T
 	base      string
 	site      *site.Site
-	authority *identitytest.Authority
+	authority *mtlstest.Authority
 	servers   []*server
 
 	mu      sync.Mutex
@@ -78,14 +78,14 @@ func newLab(t *testing.T) *lab {
 	if err := os.Chmod(base, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	l := &lab{t: t, base: base, authority: identitytest.New(t), changed: make(chan struct{})}
+	l := &lab{t: t, base: base, authority: mtlstest.New(t, "foo-bar"), changed: make(chan struct{})}
 	l.site = &site.Site{Name: "foo-bar", Database: site.Database{Name: "foo_bar", User: "foo-bar", Memory: 64}}
 	copySelf(t, filepath.Join(base, "trivet"))
 	l.network()
 	for i := 1; i <= 3; i++ {
 		name := fmt.Sprintf("s%d", i)
 		l.members = append(l.members, part.Member{Name: name, Address: fmt.Sprintf("10.81.0.%d", 10+i), Alive: true})
-		l.servers = append(l.servers, &server{lab: l, name: name, space: fmt.Sprintf("tdb-%d", i), id: l.authority.Issue(t, "foo-bar", name, part.Database)})
+		l.servers = append(l.servers, &server{lab: l, name: name, space: fmt.Sprintf("tdb-%d", i), id: l.authority.Identity(t, name, part.Database)})
 	}
 	t.Cleanup(l.stop)
 	return l

@@ -19,6 +19,7 @@ import (
 
 	"trivet/internal/metric"
 	"trivet/internal/mtls"
+	"trivet/internal/mtls/mtlstest"
 	"trivet/internal/overview"
 	"trivet/internal/part"
 	"trivet/site"
@@ -36,14 +37,14 @@ type server struct {
 
 // trio is three servers that know each other.
 type trio struct {
-	root    *authority
+	root    *mtlstest.Authority
 	servers []*server
 	port    int
 }
 
 func newTrio(t *testing.T, alerts ...site.Alert) *trio {
 	t.Helper()
-	tr := &trio{root: newAuthority(t)}
+	tr := &trio{root: mtlstest.New(t, "foobar")}
 	declared := &site.Site{Name: "foobar", Domain: "www.foobar.com"}
 	declared.Monitor = site.Monitor{Retention: site.Duration(2 * time.Hour), Alerts: alerts}
 	var members []part.Member
@@ -51,10 +52,10 @@ func newTrio(t *testing.T, alerts ...site.Alert) *trio {
 		members = append(members, part.Member{Name: fmt.Sprint("s", i+1), Address: fmt.Sprint("127.0.0.", i+1), Alive: true})
 	}
 	for i := range 3 {
-		id := tr.root.issue(t, members[i].Name, part.Monitor)
+		id := tr.root.Identity(t, members[i].Name, part.Monitor)
 		tr.servers = append(tr.servers, tr.start(t, part.State{
 			Site: declared, Server: members[i].Name, Members: members, Quorum: true, AddressHolder: "s1",
-			Identity: id, Bundle: tr.root.pem, Certificates: []part.KeyPair{id},
+			Identity: id, Bundle: tr.root.Bundle, Certificates: []part.KeyPair{id},
 			Secrets: map[string]string{part.SecretConsoleKey: "secret"},
 		}))
 	}
@@ -296,11 +297,7 @@ func TestWhoMayAsk(t *testing.T) {
 // ask asks s1 as a part of s2.
 func (tr *trio) ask(t *testing.T, from, path string) (int, string) {
 	t.Helper()
-	var source mtls.Source
-	if err := source.Set(tr.root.issue(t, "s2", from), tr.root.pem); err != nil {
-		t.Fatal(err)
-	}
-	c := &http.Client{Transport: &http.Transport{TLSClientConfig: mtls.Client(&source, "s1", part.Monitor), DisableKeepAlives: true}}
+	c := &http.Client{Transport: &http.Transport{TLSClientConfig: mtls.Client(tr.root.Source(t, "s2", from), "s1", part.Monitor), DisableKeepAlives: true}}
 	res, err := c.Get(fmt.Sprintf("https://127.0.0.1:%d%s", tr.port, path))
 	if err != nil {
 		return 0, ""

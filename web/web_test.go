@@ -20,6 +20,7 @@ import (
 
 	"trivet/internal/metric"
 	"trivet/internal/mtls"
+	"trivet/internal/mtls/mtlstest"
 	"trivet/internal/part"
 	"trivet/proxy/proxytest"
 	"trivet/site"
@@ -29,7 +30,7 @@ import (
 // bench is a web server, a release and a balancer's client.
 type bench struct {
 	t      *testing.T
-	ca     *proxytest.Authority
+	ca     *mtlstest.Authority
 	web    *web.Web
 	state  part.State
 	url    string
@@ -40,7 +41,7 @@ type bench struct {
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	b := &bench{t: t, ca: proxytest.NewAuthority(t, "foobar"), dir: t.TempDir(), access: &proxytest.Lines{}}
+	b := &bench{t: t, ca: mtlstest.New(t, "foobar"), dir: t.TempDir(), access: &proxytest.Lines{}}
 	l := proxytest.Listen(t)
 	b.web = web.New(web.Config{Log: slog.New(slog.DiscardHandler), Metrics: metric.NewRegistry(), Listener: l, Access: b.access})
 	b.state = part.State{

@@ -15,9 +15,9 @@ import (
 	"testing"
 	"time"
 
-	"trivet/database/identitytest"
 	"trivet/internal/metric"
 	"trivet/internal/mtls"
+	"trivet/internal/mtls/mtlstest"
 	"trivet/internal/part"
 )
 
@@ -27,7 +27,7 @@ const siteName = "foo"
 // with its server's name and echoes lines.
 type site struct {
 	t         *testing.T
-	authority *identitytest.Authority
+	authority *mtlstest.Authority
 	address   map[string]string // of the tunnels, by server
 	space     string            // network namespace of s2's tunnel; empty: none
 	port      int
@@ -45,7 +45,7 @@ func newSite(t *testing.T) *site {
 
 func (s *site) startAll() {
 	s.t.Helper()
-	s.authority, s.routers, s.app = identitytest.New(s.t), map[string]*Router{}, map[string]string{}
+	s.authority, s.routers, s.app = mtlstest.New(s.t, siteName), map[string]*Router{}, map[string]string{}
 	for _, name := range []string{"s1", "s2"} {
 		s.start(name)
 	}
@@ -137,7 +137,7 @@ func (s *site) tell(names ...string) {
 	s.t.Helper()
 	for _, name := range names {
 		state := part.State{
-			Server: name, Database: s.role, Bundle: s.authority.Bundle, Identity: s.authority.Issue(s.t, siteName, name, part.Router),
+			Server: name, Database: s.role, Bundle: s.authority.Bundle, Identity: s.authority.Identity(s.t, name, part.Router),
 			Members: []part.Member{{Name: "s1", Address: s.address["s1"]}, {Name: "s2", Address: s.address["s2"]}},
 		}
 		if err := s.routers[name].Apply(s.t.Context(), state); err != nil {
@@ -315,7 +315,7 @@ func TestTunnelRefuses(t *testing.T) {
 	s := newSite(t)
 	s.elect("s1", "s1", "s2")
 	epoch := s.role.Epoch
-	other := identitytest.New(t)
+	other := mtlstest.New(t, siteName)
 	for _, c := range []struct {
 		name   string
 		id     part.KeyPair
@@ -323,12 +323,12 @@ func TestTunnelRefuses(t *testing.T) {
 		epoch  int64
 		want   bool
 	}{
-		{"router of this epoch", s.authority.Issue(t, siteName, "s2", part.Router), "s1", epoch, true},
-		{"web of this site", s.authority.Issue(t, siteName, "s2", part.Web), "s1", epoch, false},
-		{"router of another site", s.authority.Issue(t, "bar", "s2", part.Router), "s1", epoch, false},
-		{"router of another authority", other.Issue(t, siteName, "s2", part.Router), "s1", epoch, false},
-		{"former epoch", s.authority.Issue(t, siteName, "s2", part.Router), "s1", epoch - 1, false},
-		{"not the writer", s.authority.Issue(t, siteName, "s1", part.Router), "s2", epoch, false},
+		{"router of this epoch", s.authority.Identity(t, "s2", part.Router), "s1", epoch, true},
+		{"web of this site", s.authority.Identity(t, "s2", part.Web), "s1", epoch, false},
+		{"router of another site", s.authority.Named(t, mtls.ID("bar", "s2", part.Router), time.Hour), "s1", epoch, false},
+		{"router of another authority", other.Identity(t, "s2", part.Router), "s1", epoch, false},
+		{"former epoch", s.authority.Identity(t, "s2", part.Router), "s1", epoch - 1, false},
+		{"not the writer", s.authority.Identity(t, "s1", part.Router), "s2", epoch, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			err := s.call(t, c.id, c.server, c.epoch)
@@ -346,11 +346,7 @@ func (s *site) call(t *testing.T, id part.KeyPair, server string, epoch int64) e
 	if err != nil {
 		t.Fatal(err)
 	}
-	source := new(mtls.Source)
-	if err := source.Set(s.authority.Issue(t, siteName, "s2", part.Router), s.authority.Bundle); err != nil {
-		t.Fatal(err)
-	}
-	config := mtls.Client(source, server, part.Router)
+	config := mtls.Client(s.authority.Source(t, "s2", part.Router), server, part.Router)
 	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil }
 	c, err := tls.Dial("tcp", net.JoinHostPort(s.address[server], strconv.Itoa(s.port)), config)
 	if err != nil {

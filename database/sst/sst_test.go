@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"trivet/database/identitytest"
 	"trivet/internal/mtls"
+	"trivet/internal/mtls/mtlstest"
 	"trivet/internal/part"
 )
 
@@ -83,7 +83,7 @@ func FuzzUnframed(f *testing.F) {
 
 // TestJoinerTakesDatabasesOnly connects to a joiner as a stranger, then as a donor that bypasses.
 func TestJoinerTakesDatabasesOnly(t *testing.T) {
-	a := identitytest.New(t)
+	a := mtlstest.New(t, "foo")
 	dir := tlsFolder(t, a, "s1")
 	address := free(t)
 	lines, out := io.Pipe()
@@ -104,11 +104,7 @@ func TestJoinerTakesDatabasesOnly(t *testing.T) {
 	if got, want := read(), "ready "+address+"/trivet//1\n"; got != want {
 		t.Fatalf("got %q, want %q", got, want)
 	}
-	stranger := new(mtls.Source)
-	if err := stranger.Set(a.Issue(t, "foo", "s2", part.Web), a.Bundle); err != nil {
-		t.Fatal(err)
-	}
-	if c, err := tls.Dial("tcp", address, mtls.Client(stranger, "", part.Database)); err == nil {
+	if c, err := tls.Dial("tcp", address, mtls.Client(a.Source(t, "s2", part.Web), "", part.Database)); err == nil {
 		if _, err := c.Read(make([]byte, 1)); err == nil {
 			t.Error("a web server's identity was taken")
 		}
@@ -140,10 +136,10 @@ func free(t *testing.T) string {
 	return l.Addr().String()
 }
 
-func tlsFolder(t *testing.T, a *identitytest.Authority, server string) string {
+func tlsFolder(t *testing.T, a *mtlstest.Authority, server string) string {
 	t.Helper()
 	dir := t.TempDir()
-	id := a.Issue(t, "foo", server, part.Database)
+	id := a.Identity(t, server, part.Database)
 	for name, data := range map[string][]byte{CAFile: a.Bundle, CertFile: id.Certificate, KeyFile: id.Key} {
 		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
 			t.Fatal(err)

@@ -1,120 +1,16 @@
-// Package proxytest has what the tests of proxy, web and balancer share: an
-// authority for identities and visitors' certificates, a wire that can be cut
-// or frozen, and the waiting for a condition. Only tests import it.
+// Package proxytest has what the tests of proxy, web and balancer share: a wire
+// that can be cut or frozen, the lines of a log, and the waiting for a
+// condition. Only tests import it.
 package proxytest
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"io"
-	"math/big"
 	"net"
-	"net/url"
 	"sync"
 	"testing"
 	"time"
-
-	"trivet/internal/mtls"
-	"trivet/internal/part"
 )
-
-// Authority signs identities and visitors' certificates.
-type Authority struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	// Bundle is the root, PEM.
-	Bundle []byte
-}
-
-// NewAuthority returns an authority with a new root for the site called name.
-func NewAuthority(t testing.TB, name string) *Authority {
-	t.Helper()
-	key := newKey(t)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-		URIs: []*url.URL{{Scheme: "spiffe", Host: name}},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &Authority{cert: cert, key: key, Bundle: encode("CERTIFICATE", der)}
-}
-
-// Identity returns an identity of a part on a server.
-func (a *Authority) Identity(t testing.TB, server, partName string) part.KeyPair {
-	t.Helper()
-	id, err := url.Parse(mtls.ID(a.cert.Subject.CommonName, server, partName))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return a.issue(t, &x509.Certificate{URIs: []*url.URL{id}})
-}
-
-// Certificate returns a certificate for visitors.
-func (a *Authority) Certificate(t testing.TB, names ...string) part.KeyPair {
-	t.Helper()
-	return a.issue(t, &x509.Certificate{DNSNames: names})
-}
-
-// Source returns a source with an identity of a part on a server.
-func (a *Authority) Source(t testing.TB, server, partName string) *mtls.Source {
-	t.Helper()
-	s := &mtls.Source{}
-	if err := s.Set(a.Identity(t, server, partName), a.Bundle); err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-// Pool returns the root as a visitor trusts it.
-func (a *Authority) Pool() *x509.CertPool {
-	p := x509.NewCertPool()
-	p.AddCert(a.cert)
-	return p
-}
-
-func (a *Authority) issue(t testing.TB, template *x509.Certificate) part.KeyPair {
-	t.Helper()
-	key := newKey(t)
-	template.SerialNumber = big.NewInt(time.Now().UnixNano())
-	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
-	template.KeyUsage = x509.KeyUsageDigitalSignature
-	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return part.KeyPair{Certificate: encode("CERTIFICATE", der), Key: encode("PRIVATE KEY", private)}
-}
-
-func newKey(t testing.TB) *ecdsa.PrivateKey {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
-func encode(kind string, der []byte) []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
-}
 
 // Listen returns a listener on loopback that is closed with the test.
 func Listen(t testing.TB) net.Listener {

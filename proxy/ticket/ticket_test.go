@@ -1,85 +1,33 @@
 package ticket
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"io"
-	"math/big"
 	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
+
+	"trivet/internal/mtls/mtlstest"
 )
 
 // authority signs the certificates of a test.
 type authority struct {
-	t    testing.TB
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
+	*mtlstest.Authority
+	t testing.TB
 }
 
-func newAuthority(t testing.TB) *authority {
-	a := &authority{t: t}
-	a.key = newKey(t)
-	a.cert = a.sign(&x509.Certificate{Subject: pkix.Name{CommonName: "root"}, IsCA: true, BasicConstraintsValid: true}, nil, &a.key.PublicKey, a.key)
-	return a
-}
-
-func newKey(t testing.TB) *ecdsa.PrivateKey {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
-func (a *authority) sign(c, parent *x509.Certificate, public, private any) *x509.Certificate {
-	if parent == nil {
-		parent = c
-	}
-	c.SerialNumber, c.NotAfter = big.NewInt(time.Now().UnixNano()), time.Now().Add(time.Hour)
-	der, err := x509.CreateCertificate(rand.Reader, c, parent, public, private)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	signed, err := x509.ParseCertificate(der)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	return signed
-}
+func newAuthority(t testing.TB) authority { return authority{mtlstest.New(t, "test"), t} }
 
 // pair is a certificate for names, followed by the root.
-func (a *authority) pair(names ...string) Pair {
-	key := newKey(a.t)
-	cert := a.sign(&x509.Certificate{DNSNames: names}, a.cert, &key.PublicKey, a.key)
-	der, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	chain := block("CERTIFICATE", cert.Raw)
-	return Pair{append(chain, block("CERTIFICATE", a.cert.Raw)...), block("EC PRIVATE KEY", der)}
-}
-
-func block(kind string, der []byte) []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
-}
-
-func (a *authority) pool() *x509.CertPool {
-	p := x509.NewCertPool()
-	p.AddCert(a.cert)
-	return p
+func (a authority) pair(names ...string) Pair {
+	leaf := a.Certificate(a.t, names...)
+	return Pair{append(leaf.Certificate, a.Bundle...), leaf.Key}
 }
 
 // door is one with certificates for these names each, and keys if any.
-func (a *authority) door(keys string, names ...string) *Door {
+func (a authority) door(keys string, names ...string) *Door {
 	d := New(nil, "h2", "http/1.1")
 	var pairs []Pair
 	for _, n := range names {
@@ -184,7 +132,7 @@ func TestResumptionAcrossServers(t *testing.T) {
 	old := Fresh()
 	one, two := a.door(old, "www.foobar.com"), a.door(old, "www.foobar.com")
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
-		cfg := &tls.Config{RootCAs: a.pool(), ServerName: "www.foobar.com", MaxVersion: version, ClientSessionCache: tls.NewLRUClientSessionCache(1)}
+		cfg := &tls.Config{RootCAs: a.Pool(), ServerName: "www.foobar.com", MaxVersion: version, ClientSessionCache: tls.NewLRUClientSessionCache(1)}
 		steps := []struct {
 			name string
 			at   *Door
@@ -244,7 +192,7 @@ func TestCertificateByName(t *testing.T) {
 func TestCertificatesAreSwapped(t *testing.T) {
 	a := newAuthority(t)
 	d := New(nil)
-	cfg := &tls.Config{RootCAs: a.pool(), ServerName: "www.foobar.com"}
+	cfg := &tls.Config{RootCAs: a.Pool(), ServerName: "www.foobar.com"}
 	if _, err := meet(t, d.TLS(), cfg); err == nil {
 		t.Error("a handshake without a certificate succeeded")
 	}
@@ -290,7 +238,7 @@ func TestKeyExchangeAndSuites(t *testing.T) {
 		{"CBC", &tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA}}, 0},
 		{"P-521 only", &tls.Config{CurvePreferences: []tls.CurveID{tls.CurveP521}}, 0},
 	} {
-		c.cfg.RootCAs, c.cfg.ServerName = a.pool(), "www.foobar.com"
+		c.cfg.RootCAs, c.cfg.ServerName = a.Pool(), "www.foobar.com"
 		state, err := meet(t, d.TLS(), c.cfg)
 		if (err == nil) != (c.want != 0) || err == nil && state.CurveID != c.want {
 			t.Errorf("%s: got %v, %v; want %v", c.name, state.CurveID, err, c.want)
