@@ -34,7 +34,9 @@ func TestDrainLeft(t *testing.T) {
 		{"silent", drainView{holder: "s1", balancers: []balancerReport{{Server: "s3", Error: "its node does not answer"}}}, true, []string{"the balancer of s3 cannot be asked (its node does not answer)"}},
 		{"no state yet", drainView{holder: "s1", balancers: []balancerReport{{Server: "s3", Balancer: &part.BalancerStatus{}}}}, true, []string{"the balancer of s3 does not know s2 yet"}},
 		{
-			"the others have gone", drainView{holder: "s2", spared: true, balancers: []balancerReport{says("s1", "up", 3)}}, true,
+			"the others have gone",
+			drainView{holder: "s2", spared: true, balancers: []balancerReport{says("s1", "up", 3)}},
+			true,
 			[]string{"no other server is there any more, so that s2 gets requests all the same"},
 		},
 		{"back", drainView{holder: "s2", balancers: []balancerReport{says("s1", "slow-start", 7)}}, false, nil},
@@ -115,32 +117,5 @@ func TestFirstAnswer(t *testing.T) {
 				t.Errorf("firstAnswer = %q, %v, want %q, %v", got, err, tt.want, tt.err)
 			}
 		})
-	}
-}
-
-// What somebody wanted so is said, and is no ill health.
-func TestStatusRemarks(t *testing.T) {
-	o := fleet{Servers: []serverStatus{{Server: "s1", Power: "running", status: node.Status{
-		Quorum: true, Revision: 3, AddressHolder: "s1", Writer: "s1", Maintenance: true,
-		Members: []part.Member{{Name: "s1", Alive: true}, {Name: "s2", Alive: true, Drained: true}},
-	}}, {Server: "s2", Power: "running", status: node.Status{Quorum: true, Revision: 3, Maintenance: true, Members: []part.Member{{Name: "s1", Alive: true}, {Name: "s2", Alive: true, Drained: true}}}}}}
-	for i := range o.Servers {
-		o.Servers[i].Parts = []node.PartStatus{{Name: part.Web, Healthy: true}}
-	}
-	o.summarise()
-	if !o.Healthy {
-		t.Error("a drain makes the site count as not healthy")
-	}
-	var out bytes.Buffer
-	if err := o.print(&out); err != nil {
-		t.Fatal(err)
-	}
-	compareGolden(t, "status-remarks.txt", out.Bytes())
-	for i := range o.Servers {
-		o.Servers[i].status.Members[0].Alive = false
-	}
-	o.summarise()
-	if want := "s2 is drained, but gets requests all the same: no server is there that is not drained"; o.remarks()[1] != want {
-		t.Errorf("remarks = %q, want %q", o.remarks(), want)
 	}
 }

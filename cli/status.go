@@ -67,6 +67,7 @@ type serverStatus struct {
 	Error  string            `json:"error,omitempty"`
 	Parts  []node.PartStatus `json:"parts,omitempty"`
 
+	Cluster string                   `json:"cluster,omitempty"` // why its member of the cluster is not well
 	Version string                   `json:"version,omitempty"`
 	Build   string                   `json:"build,omitempty"`   // of node's binary
 	Workers map[string]worker.Status `json:"workers,omitempty"` // with their builds
@@ -105,7 +106,8 @@ func ask(ctx context.Context, l *lab.Lab, name string) serverStatus {
 	if s.status, err = client(l, name).Status(ctx); err != nil {
 		s.Error = err.Error()
 	}
-	s.Parts, s.Version, s.Build, s.Workers = s.status.Parts, s.status.Version, s.status.Build, s.status.Workers
+	s.Parts, s.Cluster = s.status.Parts, s.status.Cluster
+	s.Version, s.Build, s.Workers = s.status.Version, s.status.Build, s.status.Workers
 	return s
 }
 
@@ -126,7 +128,7 @@ func (o *fleet) summarise() {
 				o.Writer = st.Writer
 			}
 		}
-		if s.Error != "" || s.Power != string(lab.Running) || !st.Quorum || len(s.Parts) == 0 {
+		if s.Error != "" || s.Power != string(lab.Running) || !st.Quorum || s.Cluster != "" || len(s.Parts) == 0 {
 			o.Healthy = false
 		}
 		for _, p := range s.Parts {
@@ -165,10 +167,8 @@ func (o *fleet) print(w io.Writer) error {
 				notes = append(notes, fmt.Sprintf("%s %s: %s", s.Server, name, note))
 			}
 		}
-		if s.Error != "" {
-			notes = append(notes, fmt.Sprintf("%s: %s", s.Server, s.Error))
-		} else if s.Power != string(lab.Running) {
-			notes = append(notes, fmt.Sprintf("%s: it is %s; `trivet lab heal %s` plugs it in", s.Server, s.Power, s.Server))
+		if note := s.note(o.Quorum); note != "" {
+			notes = append(notes, note)
 		}
 		_, _ = fmt.Fprintf(t, "%s\t%s\t%s\n", s.Server, strings.Join(cells, "\t"), strings.Join(o.roles(s.Server), ", "))
 	}
@@ -176,6 +176,20 @@ func (o *fleet) print(w io.Writer) error {
 		return err
 	}
 	return o.printNotes(w, notes)
+}
+
+// note is what is wrong with the server beside its parts, empty if nothing is.
+// Where no server has quorum, that is not said of each.
+func (s serverStatus) note(quorum bool) string {
+	switch {
+	case s.Error != "":
+		return fmt.Sprintf("%s: %s", s.Server, s.Error)
+	case s.Power != string(lab.Running):
+		return fmt.Sprintf("%s: it is %s; `trivet lab heal %s` plugs it in", s.Server, s.Power, s.Server)
+	case s.Cluster != "" && quorum:
+		return fmt.Sprintf("%s cluster: %s", s.Server, s.Cluster)
+	}
+	return ""
 }
 
 func (o *fleet) printNotes(w io.Writer, notes []string) error {

@@ -162,7 +162,8 @@ func (c *Cluster) Quorum() bool {
 	return m != nil && m.etcd.Server.Lead() != 0 && c.LeaseValid()
 }
 
-// Check is nil when the member runs and the cluster has a quorum.
+// Check is nil when the member runs, the cluster has a quorum, and no member's
+// store is full or damaged.
 func (c *Cluster) Check(ctx context.Context) error {
 	m := c.current()
 	if m == nil {
@@ -172,7 +173,7 @@ func (c *Cluster) Check(ctx context.Context) error {
 		return c.noQuorum(ctx)
 	}
 	for _, a := range m.etcd.Server.Alarms() {
-		return fmt.Errorf("the cluster's store raised an alarm: %s", a.GetAlarm())
+		return fmt.Errorf("the cluster's store raised an alarm: %s; it refuses changes", a.GetAlarm())
 	}
 	return nil
 }

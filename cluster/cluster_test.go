@@ -300,3 +300,20 @@ func TestAnyOrder(t *testing.T) {
 	}
 	eventually(t, 15*time.Second, "changes without it", func() bool { return p[1].call(t, request{Op: "put", Key: "a", Data: "2"}).Err == "" })
 }
+
+// A store that is full is every member's trouble: nothing can be changed any more.
+func TestFullStore(t *testing.T) {
+	p, _ := startThree(t)
+	if got := p[1].call(t, request{Op: "check"}); got.Err != "" {
+		t.Fatalf("check: got %q, want no trouble", got.Err)
+	}
+	p[0].must(t, request{Op: "alarm"})
+	for _, m := range p {
+		eventually(t, 10*time.Second, "the alarm at "+m.conf.Name, func() bool {
+			return strings.Contains(m.call(t, request{Op: "check"}).Err, "NOSPACE")
+		})
+	}
+	if got := p[2].call(t, request{Op: "put", Key: "a", Data: "1"}); got.Err == "" {
+		t.Error("put: got no error, want that a full store refuses it")
+	}
+}

@@ -20,6 +20,9 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/server/v3/etcdserver"
+
 	"trivet/internal/atomicfile"
 	"trivet/internal/mtls/mtlstest"
 )
@@ -119,6 +122,8 @@ func serve(ctx context.Context, k *Cluster, w *watched, r request) (a answer) {
 		err = k.ResignLeader(ctx)
 	case "check":
 		err = k.Check(ctx)
+	case "alarm":
+		err = raise(ctx, k.current().etcd.Server)
 	case "watched":
 		w.mu.Lock()
 		a.Values = w.values
@@ -128,6 +133,14 @@ func serve(ctx context.Context, k *Cluster, w *watched, r request) (a answer) {
 		a.Err, a.Kind = err.Error(), kind(err)
 	}
 	return a
+}
+
+// raise has the cluster believe that the server's store is full.
+func raise(ctx context.Context, s *etcdserver.EtcdServer) error {
+	_, err := s.Alarm(ctx, &etcdserverpb.AlarmRequest{
+		Action: etcdserverpb.AlarmRequest_ACTIVATE, MemberID: uint64(s.MemberID()), Alarm: etcdserverpb.AlarmType_NOSPACE,
+	})
+	return err
 }
 
 func kind(err error) string {

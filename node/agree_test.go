@@ -276,3 +276,19 @@ func TestSaveKeepsDrainsAndTickets(t *testing.T) {
 		t.Errorf("drained = %v after an undrain", a.Drained)
 	}
 }
+
+// The status tells what is wrong with the cluster's member here.
+func TestStatusCluster(t *testing.T) {
+	n := agreeing(t)[0]
+	n.drivers, n.releases = map[string]*driver{}, &releases{}
+	for _, name := range append(slices.Clone(part.Names), part.Router) {
+		n.drivers[name] = newDriver(name, nil, n.log, nil)
+	}
+	if got := n.Status(t.Context()).Cluster; got != "" {
+		t.Errorf("a member that is well: got %q, want nothing", got)
+	}
+	n.cluster = cluster.New(cluster.Config{})
+	if got, want := n.Status(t.Context()).Cluster, "not running"; !strings.Contains(got, want) {
+		t.Errorf("a member that does not run: got %q, want %q in it", got, want)
+	}
+}

@@ -33,6 +33,7 @@ type Status struct {
 	Build         string        `json:"build"` // of node's binary; see package binary
 	Revision      int64         `json:"revision"`
 	Quorum        bool          `json:"quorum"`
+	Cluster       string        `json:"cluster,omitempty"` // why this server's member of the cluster is not well, if it is not
 	AddressHolder string        `json:"address_holder"`
 	Writer        string        `json:"writer"`
 	Maintenance   bool          `json:"maintenance,omitempty"` // every visitor gets the maintenance page
@@ -88,7 +89,7 @@ func (n *Node) serveControl(ctx context.Context) error {
 
 func (n *Node) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/status", answer(func(*http.Request) (any, error) { return n.Status(), nil }))
+	mux.HandleFunc("GET /v1/status", answer(func(r *http.Request) (any, error) { return n.Status(r.Context()), nil }))
 	mux.HandleFunc("GET /v1/declared", answer(func(*http.Request) (any, error) { return n.declared(), nil }))
 	mux.HandleFunc("POST /v1/signin", answer(func(r *http.Request) (any, error) { return n.signIn(r.Context()) }))
 	mux.HandleFunc("POST /v1/plan", answer(n.handlePlan))
@@ -127,12 +128,15 @@ func answer(f func(*http.Request) (any, error)) http.HandlerFunc {
 }
 
 // Status reports this server's parts and what the cluster agrees on.
-func (n *Node) Status() Status {
+func (n *Node) Status(ctx context.Context) Status {
 	s := n.state()
 	st := Status{
 		Server: s.Server, Version: n.cfg.Version, Build: n.cfg.Build, Workers: map[string]worker.Status{}, Revision: s.Revision, Quorum: s.Quorum,
 		AddressHolder: s.AddressHolder, Writer: s.Database.Writer, Members: s.Members,
 		Maintenance: s.Site != nil && s.Site.Balancer.Maintenance.On,
+	}
+	if err := n.cluster.Check(ctx); err != nil {
+		st.Cluster = err.Error()
 	}
 	for name, w := range n.workers {
 		st.Workers[name] = w.Status()
