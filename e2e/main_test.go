@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -20,7 +21,18 @@ import (
 // stand, each leaving the lab whole.
 var ring = New("ring", "10.84.0")
 
+// For who works on the ring while another one runs.
+var (
+	labName   = flag.String("lab", ring.Name, "name of the lab")
+	labPrefix = flag.String("prefix", ring.Prefix, "first three numbers of its addresses")
+	program   = flag.String("program", "", "trivet that is tried; empty: the repository's")
+	keep      = flag.Bool("keep", false, "take a lab that is up, and leave it so")
+)
+
 func TestMain(m *testing.M) {
+	flag.Parse()
+	ring = New(*labName, *labPrefix)
+	ring.Program = *program
 	os.Exit(run(m))
 }
 
@@ -35,10 +47,15 @@ func run(m *testing.M) int {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	_, _ = ring.Run(ctx, "down") // what an interrupted run left
+	if !*keep {
+		_, _ = ring.Run(ctx, "down") // what an interrupted run left
+	}
 	code := m.Run()
 	if code != 0 {
 		diagnose()
+	}
+	if *keep {
+		return code
 	}
 	if out, err := ring.Run(context.Background(), "down"); err != nil {
 		fmt.Println(out, err)

@@ -209,6 +209,25 @@ func pin(t *testing.T, address string) string {
 // Nothing of a message is in the clear on the bridge while it travels from visitor to database and back.
 func TestNothingInTheClear(t *testing.T) {
 	ensureUp(t)
+	marker := fmt.Sprintf("marker%dmarker", time.Now().UnixNano())
+	wire := capture(t, func() {
+		for i := 1; i <= 3; i++ {
+			c := visitor(t, ring.Address(i))
+			post(t, c, fmt.Sprintf("%s %d", marker, i))
+			if _, body := get(t, c, "/"); !strings.Contains(body, marker) {
+				t.Error("the page does not show the marker")
+			}
+		}
+	})
+	if strings.Contains(string(wire), marker) {
+		t.Error("the marker is in the clear on the bridge")
+	}
+	t.Logf("%d bytes captured", len(wire))
+}
+
+// capture is what went over the bridge meanwhile.
+func capture(t *testing.T, during func()) []byte {
+	t.Helper()
 	if _, err := exec.LookPath("tcpdump"); err != nil {
 		t.Skip("SKIP: tcpdump is not installed: make deps-test")
 	}
@@ -229,15 +248,8 @@ func TestNothingInTheClear(t *testing.T) {
 		return info.Size()
 	}
 	eventually(t, 10*time.Second, "tcpdump captures", func() bool { return size() > 24 })
-	marker := fmt.Sprintf("marker%dmarker", time.Now().UnixNano())
 	before := size()
-	for i := 1; i <= 3; i++ {
-		c := visitor(t, ring.Address(i))
-		post(t, c, fmt.Sprintf("%s %d", marker, i))
-		if _, body := get(t, c, "/"); !strings.Contains(body, marker) {
-			t.Error("the page does not show the marker")
-		}
-	}
+	during()
 	eventually(t, 10*time.Second, "the capture holds the traffic", func() bool { return size() > before+10_000 })
 	stop()
 	_ = dump.Wait()
@@ -245,10 +257,7 @@ func TestNothingInTheClear(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if strings.Contains(string(wire), marker) {
-		t.Error("the marker is in the clear on the bridge")
-	}
-	t.Logf("%d bytes captured", len(wire))
+	return wire
 }
 
 // interfaceOf finds the interface of this machine that carries an address.

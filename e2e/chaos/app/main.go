@@ -2,12 +2,14 @@
 // its health check stays well, as that of a broken app often does.
 //
 // The file chaos in its socket's folder names the fault; without it all is
-// well. Every path answers with the server's name; /socket switches to a
-// protocol that says everything twice.
+// well. Every path answers with the server's name; /seen with the request's
+// fields, as JSON; /socket switches to a protocol that says everything twice.
+// Whatever the path, a request's body is read to its end first.
 package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"log"
@@ -54,9 +56,10 @@ func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, "ok\n")
 		return
 	case "/socket":
-		echo(w)
+		a.echo(w)
 		return
 	}
+	_, _ = io.Copy(io.Discard, r.Body)
 	switch a.fault() {
 	case "slow":
 		select {
@@ -73,6 +76,10 @@ func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusBadGateway)
 	}
 	w.Header().Set("X-Server", a.server)
+	if r.URL.Path == "/seen" {
+		_ = json.NewEncoder(w).Encode(r.Header)
+		return
+	}
 	_, _ = io.WriteString(w, a.server+"\n")
 }
 
@@ -96,12 +103,13 @@ func cutOff(w http.ResponseWriter, text string) {
 	panic(http.ErrAbortHandler)
 }
 
-func echo(w http.ResponseWriter) {
+// echo says everything twice.
+func (a *app) echo(w http.ResponseWriter) {
 	c, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return
 	}
 	defer func() { _ = c.Close() }()
-	_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+	_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-Server: "+a.server+"\r\n\r\n")
 	_, _ = io.Copy(c, rw)
 }

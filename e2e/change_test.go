@@ -1,0 +1,246 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// download is the large file as a client takes it that stops after the beginning.
+type download struct {
+	body io.ReadCloser
+	got  bytes.Buffer
+}
+
+func openDownload(t *testing.T, address string) *download {
+	t.Helper()
+	client := visitor(t, address)
+	client.Timeout = 0
+	res, err := client.Get("https://" + Domain + "/large")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = res.Body.Close() })
+	if res.StatusCode != http.StatusOK {
+		t.Fatalf("download: %s", res.Status)
+	}
+	d := &download{body: res.Body}
+	d.take(t)
+	return d
+}
+
+// take reads a little more.
+func (d *download) take(t *testing.T) {
+	t.Helper()
+	if _, err := io.CopyN(&d.got, d.body, 16<<10); err != nil {
+		t.Errorf("download, after %d bytes: %v", d.got.Len(), err)
+	}
+}
+
+// finish reads the rest, and compares.
+func (d *download) finish(t *testing.T, want []byte) {
+	t.Helper()
+	if _, err := io.Copy(&d.got, d.body); err != nil || !bytes.Equal(d.got.Bytes(), want) {
+		t.Errorf("download: %v, %d bytes, want the whole file, %d", err, d.got.Len(), len(want))
+	}
+	_ = d.body.Close()
+}
+
+// echoes asserts that an open WebSocket still goes both ways.
+func echoes(t *testing.T, all []tunnel, when string) {
+	t.Helper()
+	for i, u := range all {
+		if err := u.echo(fmt.Sprintf("word %d %s", i, when)); err != nil {
+			t.Errorf("WebSocket %d %s: %v", i, when, err)
+		}
+	}
+}
+
+// Changed settings are put in force twenty times, and no request and no WebSocket notices.
+func (c chaos) reload(t *testing.T) {
+	settings := []string{
+		"  policy: least\n",
+		"  limits:\n    head: 32768\n    rate: 480\n    idle: 60s\n",
+		"  policy: round-robin\n  eject:\n    errors: 3\n",
+		"  sticky: server\n",
+		"  policy: hash\n  hash: path\n  retries: 1\n  timeout: 20s\n",
+	}
+	open := []tunnel{openTunnel(t, ring.Floating()), openTunnel(t, ring.Floating())}
+	before := workers(t)
+	s := underLoad(t, ring.Floating(), func(*steady) {
+		for i := range 20 {
+			text := settings[i%len(settings)]
+			if i%2 == 1 { // and the weights
+				c.weigh(t, "s1", 50+i)
+			}
+			c.apply(t, text)
+			echoes(t, open, fmt.Sprintf("after change %d", i))
+		}
+	})
+	s.unnoticed(t)
+	if now := workers(t); !slices.Equal(now, before) {
+		t.Errorf("workers ran as %v, now as %v: they were restarted", before, now)
+	}
+}
+
+// workers are the processes of balancers and web servers.
+func workers(t *testing.T) (pids []int) {
+	t.Helper()
+	for _, server := range Servers {
+		pids = append(pids, processes(t, server, "trivet worker balancer")...)
+		pids = append(pids, processes(t, server, "trivet worker web")...)
+	}
+	slices.Sort(pids)
+	return pids
+}
+
+// A drained server gets no more, finishes what it has, and comes back as it was.
+func (c chaos) drain(t *testing.T) {
+	const left = 3 * time.Second
+	c.apply(t, "  policy: round-robin\n  slow_start: 2s\n  drain: "+left.String()+"\n")
+	holder, other := holderAndOther(t)
+	var open, here []tunnel // to all servers; of these, to the one that is drained
+	for i := 0; i < 50 && len(here) < 3; i++ {
+		u := openTunnel(t, ring.Floating())
+		if u.server == other {
+			here = append(here, u)
+		} else {
+			open = append(open, u)
+		}
+	}
+	if len(here) == 0 {
+		t.Fatal("no WebSocket goes to the server that is to be drained")
+	}
+	t.Cleanup(func() {
+		if _, err := ring.Run(context.Background(), "undrain", other); err != nil {
+			t.Error(err)
+		}
+	})
+	s := underLoad(t, ring.Floating(), func(s *steady) {
+		begun := time.Now()
+		drained := make(chan error, 1)
+		go func() {
+			_, err := ring.Run(t.Context(), "drain", other)
+			drained <- err
+		}()
+		eventually(t, 10*time.Second, "it is drained and has nothing in flight but the WebSockets", func() bool {
+			b := backendOf(t, holder, other)
+			return b.State == "drained" && b.InFlight == int64(len(here))
+		})
+		had := backendOf(t, holder, other).Requests
+		for _, u := range here {
+			if err := u.ended(); err != nil {
+				t.Errorf("a WebSocket to a drained server: %v, want its end", err)
+			}
+		}
+		t.Logf("%d WebSockets ended %s after the drain, of at most %s", len(here), time.Since(begun).Round(100*time.Millisecond), left)
+		if err := <-drained; err != nil {
+			t.Errorf("drain: %v", err)
+		}
+		s.more(t, steadyRate)
+		b := backendOf(t, holder, other)
+		if b.Requests != had || b.InFlight != 0 {
+			t.Errorf("a drained server got %d requests and has %d in flight, want none", b.Requests-had, b.InFlight)
+		}
+		must(t, "undrain", other)
+		eventually(t, 20*time.Second, "it is asked again", func() bool {
+			b := backendOf(t, holder, other)
+			return b.State == "up" && b.Requests > had+20
+		})
+	})
+	echoes(t, open, "after another server's drain")
+	s.unnoticed(t)
+}
+
+// Another build takes over on all servers: no request is sent twice, and what is open goes on.
+func (c chaos) upgrade(t *testing.T) {
+	var open []tunnel
+	for i := range 6 {
+		open = append(open, openTunnel(t, ring.Address(1+i%3)))
+	}
+	slow := openDownload(t, ring.Floating())
+	s := underLoad(t, ring.Floating(), func(*steady) {
+		if _, err := operator(anotherBuild(t)).Run(t.Context(), "upgrade"); err != nil {
+			t.Fatal(err)
+		}
+		echoes(t, open, "after another build")
+		slow.take(t)
+	})
+	s.unnoticed(t)
+	if n := finishing(t); n == 0 {
+		t.Error("no former process finishes what is open")
+	}
+	slow.finish(t, c.large)
+	for _, u := range open {
+		_ = u.c.Close()
+	}
+	eventually(t, 60*time.Second, "the end of the former processes", func() bool { return finishing(t) == 0 })
+}
+
+// With passthrough the web servers open the visitors' encryption: nothing is
+// in the clear between, and the app still sees who asks. It is put in force,
+// and taken back, without a failed request.
+func (c chaos) passthrough(t *testing.T) {
+	marker := strings.ReplaceAll("marker/of/"+t.Name(), " ", "")
+	s := underLoad(t, ring.Floating(), func(s *steady) {
+		for _, how := range []string{"passthrough", "reencrypt"} {
+			c.apply(t, "  tls: "+how+"\n")
+			s.more(t, steadyRate)
+			wire := capture(t, func() {
+				if got := seen(t, visitor(t, ring.Floating()), marker)["X-Forwarded-For"]; !slices.Equal(got, []string{ring.Prefix + ".1"}) {
+					t.Errorf("with %s, the app sees X-Forwarded-For %q, want the visitor's address", how, got)
+				}
+			})
+			if bytes.Contains(wire, []byte(marker)) {
+				t.Errorf("with %s, the marker is in the clear on the bridge", how)
+			}
+			t.Logf("%s: %d bytes captured", how, len(wire))
+		}
+	})
+	s.none(t)
+}
+
+// weigh gives a server another weight, from the next apply on.
+func (c chaos) weigh(t *testing.T, server string, weight int) {
+	t.Helper()
+	path := filepath.Join(c.dir, "site.yaml")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := regexp.MustCompile(`(?m)^  - name: ` + server + `\n(    weight: \d+\n)?`)
+	text := line.ReplaceAllString(string(data), fmt.Sprintf("  - name: %s\n    weight: %d\n", server, weight))
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// seen are the fields of a request that carries a marker, as the app sees them.
+func seen(t *testing.T, c *http.Client, marker string) http.Header {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+Domain+"/seen", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("X-Marker", marker)
+	res, err := c.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	var fields http.Header
+	if err := json.NewDecoder(res.Body).Decode(&fields); err != nil || fields.Get("X-Marker") != marker {
+		t.Fatalf("the app saw %v (%v), want the marker", fields, err)
+	}
+	return fields
+}
