@@ -44,13 +44,13 @@ var edges = map[string][]string{
 		"proxy", "proxy/access", "proxy/edge", "proxy/proxyproto", "proxy/ticket", "proxy/upstream", "proxy/wire", "site",
 	},
 
-	"proxy":          {"proxy/h2", "proxy/h3", "proxy/tunnel", "proxy/upstream", "proxy/wire"},
+	"proxy":          {"proxy/h2", "proxy/h3", "proxy/socket", "proxy/tunnel", "proxy/upstream", "proxy/wire"},
 	"proxy/access":   {"proxy", "proxy/wire"},
 	"proxy/bench":    {"proxy", "proxy/upstream", "proxy/wire"},
 	"proxy/edge":     {"proxy", "proxy/wire", "site"},
 	"proxy/h2":       {"proxy/wire"},
 	"proxy/h3":       {"proxy/wire"},
-	"proxy/upstream": {"proxy/wire"},
+	"proxy/upstream": {"proxy/socket", "proxy/wire"},
 
 	"internal/floating": {"internal/link"},
 	"internal/mtls":     {"internal/part"},

@@ -238,9 +238,8 @@ func (a *answer) flush() error {
 	if a.err != nil || len(a.buf) == 0 {
 		return a.err
 	}
-	c := a.turn.c
 	before := a.guard(len(a.buf))
-	n, err := c.net.Write(a.buf)
+	n, err := a.turn.write(a.buf)
 	a.buf = a.buf[:0]
 	return a.sent(before, n, err)
 }

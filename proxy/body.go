@@ -160,7 +160,7 @@ func (b *body) direct(p []byte) (int, error) {
 		return 0, errAnswered
 	}
 	began := b.turn.c.server.clock.Load()
-	n, err := b.turn.c.net.Read(p)
+	n, err := b.turn.read(p)
 	if n > 0 {
 		if !b.pace.moved(b.turn.c.server.clock.Load()-began, n, rules.times.Rate) {
 			return n, ErrClientSlow

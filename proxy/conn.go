@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"trivet/proxy/h2"
+	"trivet/proxy/socket"
 )
 
 // conn is a client's connection. It is small, for it is all that is left of
@@ -59,7 +60,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 		c.peer = netip.AddrPortFrom(c.peer.Addr().Unmap(), c.peer.Port())
 	}
 	if s.config.TLS != nil {
-		c.net = tls.Server(nc, s.config.TLS)
+		c.net = tls.Server(socket.Wrap(nc), s.config.TLS)
 	}
 	return c
 }
@@ -213,7 +214,7 @@ func (c *conn) cut() {
 // rawConn is what is beneath TLS.
 func rawConn(nc net.Conn) net.Conn {
 	if t, ok := nc.(*tls.Conn); ok {
-		return t.NetConn()
+		return socket.Unwrap(t.NetConn())
 	}
 	return nc
 }

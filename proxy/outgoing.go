@@ -94,14 +94,14 @@ func (o *outgoing) send() (sent bool, err error) {
 
 // write writes the head, with the body if that is at hand.
 func (o *outgoing) write() (int64, error) {
-	conn := o.journey.conn.Conn
+	conn := o.journey.conn
 	if len(o.body) == 0 {
 		n, err := conn.Write(o.head)
 		return int64(n), err
 	}
 	o.vec = [2][]byte{o.head, o.body}
 	o.bufs = o.vec[:]
-	return o.bufs.WriteTo(conn)
+	return o.bufs.WriteTo(conn.Conn)
 }
 
 // complete says whether the target got the whole request.

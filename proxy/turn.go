@@ -9,13 +9,15 @@ import (
 	"sync"
 	"time"
 
+	"trivet/proxy/socket"
 	"trivet/proxy/wire"
 )
 
 // turn is what an HTTP/1.1 connection needs while it is active: the buffers,
 // and one request after the other with its exchange. It is the exchange's Stream.
 type turn struct {
-	c *conn
+	c      *conn
+	socket socket.Socket // of a plain connection
 
 	// What was read: in.b[r:w] is not used yet. A body is read into in from
 	// room on, for the head's fields point to what is before.
@@ -36,10 +38,27 @@ func (c *conn) takeTurn() *turn {
 	t := turns.Get().(*turn)
 	t.c, t.in, t.r, t.w = c, takeBlock(smallBlock), 0, 0
 	t.body.turn, t.answer.turn = t, t
+	t.socket.Use(socket.Of(c.net))
 	c.mu.Lock()
 	c.turn = t
 	c.mu.Unlock()
 	return t
+}
+
+// read reads from the connection.
+func (t *turn) read(p []byte) (int, error) {
+	if t.socket.Ready() {
+		return t.socket.Read(p)
+	}
+	return t.c.net.Read(p)
+}
+
+// write writes to it.
+func (t *turn) write(p []byte) (int, error) {
+	if t.socket.Ready() {
+		return t.socket.Write(p)
+	}
+	return t.c.net.Write(p)
 }
 
 // leave gives all back.
@@ -51,6 +70,7 @@ func (t *turn) leave() {
 	t.in.give()
 	t.answer.give()
 	t.c, t.in = nil, nil
+	t.socket.Use(nil)
 	turns.Put(t)
 }
 
@@ -140,7 +160,7 @@ var (
 // which is a tenth of all that a small request costs.
 func (t *turn) fill(begun bool, rules *rules) error {
 	runtime.Gosched()
-	n, err := t.c.net.Read(t.in.b[t.w:])
+	n, err := t.read(t.in.b[t.w:])
 	t.w += n
 	switch {
 	case n > 0:

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"trivet/proxy/socket"
 )
 
 // Phases of a connection: negative ones are final, more than one is the time
@@ -28,6 +30,7 @@ type Conn struct {
 	pool   *Pool           // that counts it in gate.begun
 	raw    syscall.RawConn // of the socket, beneath TLS too; nil: there is none
 	plain  bool
+	socket socket.Socket // if plain
 	reused bool
 	came   bool // the answer's head
 	awaits bool // counted in gate.awaited
@@ -55,6 +58,22 @@ func (c *Conn) Raw() syscall.RawConn {
 		return nil
 	}
 	return c.raw
+}
+
+// Read reads from the connection.
+func (c *Conn) Read(p []byte) (int, error) {
+	if c.socket.Ready() {
+		return c.socket.Read(p)
+	}
+	return c.Conn.Read(p)
+}
+
+// Write writes to it.
+func (c *Conn) Write(p []byte) (int, error) {
+	if c.socket.Ready() {
+		return c.socket.Write(p)
+	}
+	return c.Conn.Write(p)
 }
 
 // Reused says whether an exchange was on it before: if it breaks at once, that

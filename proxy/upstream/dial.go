@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"trivet/proxy/socket"
 )
 
 // How long a peer may be silent. A dead one is noticed on connections that
@@ -184,9 +186,10 @@ func (t *Target) connect(ctx context.Context) (*Conn, error) {
 		c.raw, _ = s.SyscallConn()
 	}
 	if c.plain {
+		c.socket.Use(socket.Of(raw))
 		return c, nil
 	}
-	secure := tls.Client(raw, t.config.TLS)
+	secure := tls.Client(socket.Wrap(raw), t.config.TLS)
 	_ = raw.SetDeadline(time.Now().Add(handshakeTimeout))
 	if err := secure.HandshakeContext(ctx); err != nil {
 		_ = raw.Close()

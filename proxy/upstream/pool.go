@@ -21,13 +21,7 @@ const (
 
 var policies = [...]string{"ewma", "least", "round-robin", "hash"}
 
-// PolicyOf returns the policy of that name: ewma, least, round-robin or hash.
-func PolicyOf(name string) (p Policy, ok bool) {
-	i := slices.Index(policies[:], name)
-	return Policy(max(i, 0)), i >= 0
-}
-
-// String is the name that PolicyOf takes.
+// String is its name: ewma, least, round-robin or hash.
 func (p Policy) String() string { return policies[p] }
 
 // Settings are what a pool works by; they can change at any time.
