@@ -2,7 +2,6 @@ package balancer
 
 import (
 	"context"
-	"errors"
 	"net"
 	"net/netip"
 	"strings"
@@ -38,11 +37,11 @@ var unrecognizedName = []byte{21, 3, 3, 0, 2, 2, 112}
 type tlsSwitch struct {
 	balancer *Balancer
 	inner    net.Listener
-	here     *handed
+	here     *proxy.Handed
 }
 
 func newSwitch(b *Balancer, l net.Listener) *tlsSwitch {
-	return &tlsSwitch{b, l, &handed{address: l.Addr(), conns: make(chan net.Conn), done: make(chan struct{})}}
+	return &tlsSwitch{b, l, proxy.NewHanded(l.Addr())}
 }
 
 // run accepts until ctx ends, and returns when all that was passed through has
@@ -53,41 +52,25 @@ func (s *tlsSwitch) run(ctx context.Context) error {
 	passing, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	var wg sync.WaitGroup
-	err := s.accept(ctx, passing, &wg)
-	close(s.here.done)
+	err := proxy.AcceptAll(ctx, s.inner, func(c net.Conn) { s.open(passing, &wg, c) })
+	s.here.End()
 	grace := time.AfterFunc(tunnelGrace, cut)
 	defer grace.Stop()
 	wg.Wait()
 	return err
 }
 
-func (s *tlsSwitch) accept(ctx, passing context.Context, wg *sync.WaitGroup) error {
-	for {
-		c, err := s.inner.Accept()
-		switch v := s.balancer.now.Load(); {
-		case err != nil && (ctx.Err() != nil || errors.Is(err, net.ErrClosed)):
-			return nil
-		case err != nil && temporary(err):
-			select { // no descriptor is free, or the like: it passes
-			case <-time.After(50 * time.Millisecond):
-			case <-ctx.Done():
-			}
-		case err != nil:
-			return err
-		case v.site.Balancer.TLS != site.TLSPassthrough:
-			s.here.take(c)
-		case s.balancer.raw.InFlight() >= int64(v.site.Balancer.Limits.Connections):
-			s.balancer.meters.refused.Inc()
-			_ = c.Close()
-		default:
-			wg.Go(func() { s.balancer.pass(passing, c) })
-		}
+// open takes c to where its TLS ends.
+func (s *tlsSwitch) open(passing context.Context, wg *sync.WaitGroup, c net.Conn) {
+	switch b := s.balancer.now.Load().site.Balancer; {
+	case b.TLS != site.TLSPassthrough:
+		s.here.Take(c)
+	case s.balancer.raw.InFlight() >= int64(b.Limits.Connections):
+		s.balancer.meters.refused.Inc()
+		_ = c.Close()
+	default:
+		wg.Go(func() { s.balancer.pass(passing, c) })
 	}
-}
-
-func temporary(err error) bool {
-	var e net.Error
-	return errors.As(err, &e) && e.Temporary() //nolint:staticcheck // what the poller calls a lack of descriptors or memory
 }
 
 // pass reads the name that a visitor asks for and joins the connection with a
@@ -218,34 +201,3 @@ func (p *passing) end(server string) {
 		}
 	}
 }
-
-// handed is a listener of what the switch hands it.
-type handed struct {
-	address net.Addr
-	conns   chan net.Conn
-	done    chan struct{} // closed when no more come
-}
-
-func (h *handed) take(c net.Conn) {
-	select {
-	case h.conns <- c:
-	case <-h.done:
-		_ = c.Close()
-	}
-}
-
-// Accept returns the next connection, net.ErrClosed when no more come.
-func (h *handed) Accept() (net.Conn, error) {
-	select {
-	case c := <-h.conns:
-		return c, nil
-	case <-h.done:
-		return nil, net.ErrClosed
-	}
-}
-
-// Close does nothing: the switch ends with its context.
-func (h *handed) Close() error { return nil }
-
-// Addr is the listener's.
-func (h *handed) Addr() net.Addr { return h.address }

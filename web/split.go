@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"trivet/proxy"
 	"trivet/proxy/proxyproto"
 )
 
@@ -26,17 +27,12 @@ const (
 // protocol header are visitors', the others balancers'.
 type split struct {
 	inner     net.Listener
-	balancers *half
-	visitors  *half
+	balancers *proxy.Handed
+	visitors  *proxy.Handed
 }
 
 func newSplit(l net.Listener) *split {
-	done := make(chan struct{})
-	return &split{
-		inner:     l,
-		balancers: &half{address: l.Addr(), conns: make(chan net.Conn), done: done},
-		visitors:  &half{address: l.Addr(), conns: make(chan net.Conn), done: done},
-	}
+	return &split{inner: l, balancers: proxy.NewHanded(l.Addr()), visitors: proxy.NewHanded(l.Addr())}
 }
 
 // run accepts until ctx ends, and returns when every connection is handed over.
@@ -45,23 +41,17 @@ func (s *split) run(ctx context.Context) error {
 	defer stop()
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	defer close(s.balancers.done)
+	defer s.balancers.End()
+	defer s.visitors.End()
 	room := make(chan struct{}, splitting)
-	for {
-		c, err := s.inner.Accept()
-		if err != nil {
-			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
-				return nil
-			}
-			return err
-		}
+	return proxy.AcceptAll(ctx, s.inner, func(c net.Conn) {
 		select {
 		case room <- struct{}{}:
 			wg.Go(func() { defer func() { <-room }(); s.assign(c) })
 		default:
 			_ = c.Close()
 		}
-	}
+	})
 }
 
 // assign looks at how c begins and hands it over.
@@ -74,7 +64,7 @@ func (s *split) assign(c net.Conn) {
 	}
 	if first != proxyproto.First {
 		_ = c.SetReadDeadline(time.Time{})
-		s.balancers.take(c)
+		s.balancers.Take(c)
 		return
 	}
 	h, err := proxyproto.Read(c, nil)
@@ -83,7 +73,7 @@ func (s *split) assign(c net.Conn) {
 		return
 	}
 	_ = c.SetReadDeadline(time.Time{})
-	s.visitors.take(&visitorConn{Conn: c, from: h.Source})
+	s.visitors.Take(&visitorConn{Conn: c, from: h.Source})
 }
 
 // peek waits for c's first byte and leaves it where it is.
@@ -107,39 +97,6 @@ func peek(c net.Conn) (byte, error) {
 	}
 	return first[0], err
 }
-
-// half is one of the two listeners.
-type half struct {
-	address net.Addr
-	conns   chan net.Conn
-	done    chan struct{} // closed when no more come
-	once    sync.Once
-}
-
-// take hands c to whoever accepts.
-func (h *half) take(c net.Conn) {
-	select {
-	case h.conns <- c:
-	case <-h.done:
-		_ = c.Close()
-	}
-}
-
-// Accept returns the next connection, net.ErrClosed when no more come.
-func (h *half) Accept() (net.Conn, error) {
-	select {
-	case c := <-h.conns:
-		return c, nil
-	case <-h.done:
-		return nil, net.ErrClosed
-	}
-}
-
-// Close does nothing: the split itself ends with its context.
-func (h *half) Close() error { return nil }
-
-// Addr is the listener's.
-func (h *half) Addr() net.Addr { return h.address }
 
 // visitorConn comes from where its PROXY header says.
 type visitorConn struct {
