@@ -133,15 +133,7 @@ func (b *Balancer) welcome(s part.State) error {
 	for _, c := range s.Certificates {
 		pairs = append(pairs, ticket.Pair(c))
 	}
-	if err := b.visitors.SetCertificates(pairs); err != nil {
-		return fmt.Errorf("set visitors' certificates: %w", err)
-	}
-	if keys := s.Secrets[part.SecretTicketKeys]; keys != "" {
-		if err := b.visitors.SetKeys(keys); err != nil {
-			return fmt.Errorf("set keys of session tickets: %w", err)
-		}
-	}
-	return nil
+	return b.visitors.Set(pairs, s.Secrets[part.SecretTicketKeys])
 }
 
 // use puts v in force.

@@ -147,15 +147,7 @@ func (w *Web) welcome(s part.State) error {
 	for _, c := range s.Certificates {
 		pairs = append(pairs, ticket.Pair(c))
 	}
-	if err := w.visitors.SetCertificates(pairs); err != nil {
-		return fmt.Errorf("set visitors' certificates: %w", err)
-	}
-	if keys := s.Secrets[part.SecretTicketKeys]; keys != "" {
-		if err := w.visitors.SetKeys(keys); err != nil {
-			return fmt.Errorf("set keys of session tickets: %w", err)
-		}
-	}
-	return nil
+	return w.visitors.Set(pairs, s.Secrets[part.SecretTicketKeys])
 }
 
 // files returns the index for s, the present one if it is of the same files.

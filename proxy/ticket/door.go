@@ -67,6 +67,21 @@ func (d *Door) SetKeys(text string) error {
 	return nil
 }
 
+// Set sets certificates and keys, as SetCertificates and SetKeys do. No keys
+// at all leave those in force.
+func (d *Door) Set(pairs []Pair, keys string) error {
+	if err := d.SetCertificates(pairs); err != nil {
+		return fmt.Errorf("set visitors' certificates: %w", err)
+	}
+	if keys == "" {
+		return nil
+	}
+	if err := d.SetKeys(keys); err != nil {
+		return fmt.Errorf("set keys of session tickets: %w", err)
+	}
+	return nil
+}
+
 // SetCertificates sets the certificates; the first answers for unknown names.
 // None at all leaves those in force: better an old certificate than none. So
 // does an error.
