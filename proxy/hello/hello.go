@@ -12,7 +12,6 @@ package hello
 import (
 	"errors"
 	"io"
-	"iter"
 )
 
 // Max is how many bytes a ClientHello may take with its records' heads. One
@@ -46,29 +45,8 @@ var (
 type Hello struct {
 	// Name is the server name (RFC 6066, 3) as it came, in any case; empty: none.
 	Name []byte
-	// ALPN is the list of protocols (RFC 7301, 3.1), each after a byte of its length; see Protocols.
+	// ALPN is the list of protocols (RFC 7301, 3.1), each after a byte of its length.
 	ALPN []byte
-}
-
-// Protocols are those that the client offers, in its order.
-func (h Hello) Protocols() iter.Seq[[]byte] {
-	return func(yield func([]byte) bool) {
-		for b := h.ALPN; len(b) > 0 && len(b) > int(b[0]); b = b[1+b[0]:] {
-			if !yield(b[1 : 1+b[0]]) {
-				return
-			}
-		}
-	}
-}
-
-// Offers says whether protocol is among those that the client offers.
-func (h Hello) Offers(protocol string) bool {
-	for p := range h.Protocols() {
-		if string(p) == protocol {
-			return true
-		}
-	}
-	return false
 }
 
 // Read reads from r until a ClientHello is whole. b holds what came before, if

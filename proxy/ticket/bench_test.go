@@ -80,7 +80,7 @@ func BenchmarkHandshake(b *testing.B) {
 		{"resumed, GOGC 400", true, 0, 400, nil},
 		{"resumed, X25519", true, tls.X25519, 100, nil},
 	} {
-		b.Run(s.name, func(b *testing.B) { s.run(b, a.door(Fresh(), "www.foobar.com")) })
+		b.Run(s.name, func(b *testing.B) { s.run(b, a.door(fresh(), "www.foobar.com")) })
 	}
 }
 

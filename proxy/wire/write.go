@@ -61,9 +61,6 @@ func AppendStatusLine(dst []byte, status int) []byte {
 	return append(dst, statusLines[status-100]...)
 }
 
-// Reason is the reason phrase of a status, empty for one that has none.
-func Reason(status int) string { return reasons[status] }
-
 var statusLines = writeStatusLines()
 
 func writeStatusLines() (t [500]string) {
