@@ -82,6 +82,7 @@ func (l *Lab) Restart(server string) error {
 	return nil
 }
 
+// lockServer waits until nobody else changes the server.
 func (l *Lab) lockServer(ctx context.Context, server string) (unlock func(), err error) {
 	if err := l.known(server); err != nil {
 		return nil, err

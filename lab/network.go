@@ -23,10 +23,7 @@ func (l *Lab) Heal(ctx context.Context, server string) error {
 }
 
 func (l *Lab) plug(ctx context.Context, server, verb string, set func(string) error) error {
-	if err := l.known(server); err != nil {
-		return err
-	}
-	unlock, err := lock(ctx, l.dir(server))
+	unlock, err := l.lockServer(ctx, server)
 	if err != nil {
 		return err
 	}

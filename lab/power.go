@@ -133,10 +133,7 @@ func (l *Lab) Start(ctx context.Context, server, executable string) error {
 // Stop freezes the server: its processes stand still, its connections stay
 // open and silent. Start lets it go on.
 func (l *Lab) Stop(ctx context.Context, server string) error {
-	if err := l.known(server); err != nil {
-		return err
-	}
-	unlock, err := lock(ctx, l.dir(server))
+	unlock, err := l.lockServer(ctx, server)
 	if err != nil {
 		return err
 	}
@@ -176,10 +173,7 @@ func (l *Lab) freeze(ctx context.Context, server string, frozen bool) error {
 // Kill switches the server's power off. Its cable goes first, so that nobody
 // hears of it; it returns when every process is gone. Its LibDir stays.
 func (l *Lab) Kill(ctx context.Context, server string) error {
-	if err := l.known(server); err != nil {
-		return err
-	}
-	unlock, err := lock(ctx, l.dir(server))
+	unlock, err := l.lockServer(ctx, server)
 	if err != nil {
 		return err
 	}
@@ -193,10 +187,7 @@ func (l *Lab) Kill(ctx context.Context, server string) error {
 // Shutdown stops the server cleanly: node is asked to stop all that it runs,
 // for up to 20 s; then, or when ctx ends, the power goes off as by Kill.
 func (l *Lab) Shutdown(ctx context.Context, server string) error {
-	if err := l.known(server); err != nil {
-		return err
-	}
-	unlock, err := lock(ctx, l.dir(server))
+	unlock, err := l.lockServer(ctx, server)
 	if err != nil {
 		return err
 	}
