@@ -52,15 +52,7 @@ func (a *arp) probe() error {
 }
 
 func (a *arp) heard(ctx context.Context, by time.Time) (net.HardwareAddr, error) {
-	for {
-		p, err := a.receive(ctx, by)
-		if p == nil || err != nil {
-			return nil, err
-		}
-		if mac, ok := claims(p, a.addr); ok && !bytes.Equal(mac, a.nic.HardwareAddr) {
-			return mac, nil
-		}
-	}
+	return a.hear(ctx, by, a.nic, func(p []byte) (net.HardwareAddr, bool) { return claims(p, a.addr) })
 }
 
 func (a *arp) broadcast(p []byte) error {

@@ -1,7 +1,6 @@
 package floating
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"net"
@@ -56,15 +55,7 @@ func (n *neighbour) probe() error {
 }
 
 func (n *neighbour) heard(ctx context.Context, by time.Time) (net.HardwareAddr, error) {
-	for {
-		p, err := n.receive(ctx, by)
-		if p == nil || err != nil {
-			return nil, err
-		}
-		if mac, ok := advertises(p, n.addr); ok && !bytes.Equal(mac, n.nic.HardwareAddr) {
-			return mac, nil
-		}
-	}
+	return n.hear(ctx, by, n.nic, func(p []byte) (net.HardwareAddr, bool) { return advertises(p, n.addr) })
 }
 
 func (n *neighbour) group(a netip.Addr) unix.Sockaddr {

@@ -1,9 +1,11 @@
 package floating
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -27,6 +29,20 @@ func (s socket) send(packet []byte, to unix.Sockaddr) error {
 		return fmt.Errorf("send packet: %w", err)
 	}
 	return nil
+}
+
+// hear waits for a packet by which another than nic speaks, and returns its MAC;
+// nil if none came in time or ctx ended. who says whose MAC a packet tells, if any.
+func (s socket) hear(ctx context.Context, by time.Time, nic *net.Interface, who func([]byte) (net.HardwareAddr, bool)) (net.HardwareAddr, error) {
+	for {
+		p, err := s.receive(ctx, by)
+		if p == nil || err != nil {
+			return nil, err
+		}
+		if mac, ok := who(p); ok && !bytes.Equal(mac, nic.HardwareAddr) {
+			return mac, nil
+		}
+	}
 }
 
 // receive returns the next packet, or nil if none came in time or ctx ended.
