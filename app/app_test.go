@@ -177,6 +177,15 @@ func (b *bench) apply(a *App, s part.State) {
 }
 
 // ready waits until Check is content.
+// runReady is run, and the last release's instances are healthy.
+func (b *bench) runReady() (*App, func()) {
+	b.t.Helper()
+	a, halt := b.run()
+	b.apply(a, b.last)
+	b.ready(a)
+	return a, halt
+}
+
 func (b *bench) ready(a *App) {
 	b.t.Helper()
 	wait(b.t, "all instances are healthy", func() bool { return a.Check(b.t.Context()) == nil })
@@ -275,9 +284,7 @@ func TestStartsInstances(t *testing.T) {
 
 func TestKilledInstanceComesBack(t *testing.T) {
 	b := newBench(t)
-	a, _ := b.run()
-	b.apply(a, b.last)
-	b.ready(a)
+	a, _ := b.runReady()
 	before := pids(t, a)
 	if err := syscall.Kill(before[0], syscall.SIGKILL); err != nil {
 		t.Fatal(err)
@@ -295,9 +302,7 @@ func TestKilledInstanceComesBack(t *testing.T) {
 
 func TestFrozenInstanceIsReplaced(t *testing.T) {
 	b := newBench(t)
-	a, _ := b.run()
-	b.apply(a, b.last)
-	b.ready(a)
+	a, _ := b.runReady()
 	before := pids(t, a)
 	if err := syscall.Kill(before[1], syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
@@ -312,9 +317,7 @@ func TestFrozenInstanceIsReplaced(t *testing.T) {
 
 func TestAdoption(t *testing.T) {
 	b := newBench(t)
-	a, halt := b.run()
-	b.apply(a, b.last)
-	b.ready(a)
+	a, halt := b.runReady()
 	before := pids(t, a)
 	halt()
 
@@ -322,9 +325,7 @@ func TestAdoption(t *testing.T) {
 	if got := names(a.Instances()); !slices.Equal(got, []string{"1-1", "1-2"}) {
 		t.Errorf("before Run and Apply: got %v, want both instances", got)
 	}
-	a, _ = b.run()
-	b.apply(a, b.last)
-	b.ready(a)
+	a, _ = b.runReady()
 	if got := pids(t, a); !slices.Equal(got, before) {
 		t.Errorf("pids %v, then %v: want the same", before, got)
 	}
@@ -338,9 +339,7 @@ func TestAdoption(t *testing.T) {
 // TestDoubt: while it cannot be told whether an instance runs, nothing is started, ended or removed.
 func TestDoubt(t *testing.T) {
 	b := newBench(t)
-	a, halt := b.run()
-	b.apply(a, b.last)
-	b.ready(a)
+	a, halt := b.runReady()
 	before := pids(t, a)
 	halt()
 	record := filepath.Join(b.cfg.Records, recordPrefix+"1-1.json")
@@ -376,18 +375,14 @@ func TestDoubt(t *testing.T) {
 
 func TestDeathWhileNobodyWatches(t *testing.T) {
 	b := newBench(t)
-	a, halt := b.run()
-	b.apply(a, b.last)
-	b.ready(a)
+	a, halt := b.runReady()
 	before := pids(t, a)
 	halt()
 	if err := syscall.Kill(before[0], syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	wait(t, "it is dead", func() bool { return !alive(before[0]) })
-	a, _ = b.run()
-	b.apply(a, b.last)
-	b.ready(a)
+	a, _ = b.runReady()
 	if got := pids(t, a); got[0] == before[0] || got[1] != before[1] {
 		t.Errorf("pids %v, then %v: want the first changed only", before, got)
 	}
@@ -395,9 +390,7 @@ func TestDeathWhileNobodyWatches(t *testing.T) {
 
 func TestRoll(t *testing.T) {
 	b := newBench(t)
-	a, _ := b.run()
-	b.apply(a, b.last)
-	b.ready(a)
+	a, _ := b.runReady()
 	old, oldPIDs := a.Instances(), pids(t, a)
 	changed := b.state(func(s *part.State) { s.Secrets = map[string]string{part.SecretAppDatabase: "new"} })
 	b.apply(a, changed)
@@ -419,9 +412,7 @@ func TestRoll(t *testing.T) {
 
 func TestRollWithoutSettle(t *testing.T) {
 	b := newBench(t)
-	a, _ := b.run()
-	b.apply(a, b.last)
-	b.ready(a)
+	a, _ := b.runReady()
 	old := pids(t, a)
 	b.apply(a, b.state(func(s *part.State) { s.Site.App.Instances = 1 }))
 	for _, pid := range old {
@@ -464,9 +455,7 @@ func TestBadReleaseNeverServes(t *testing.T) {
 // TestRestartDuringRoll makes sure that no instance is forgotten when node dies in the middle of a change.
 func TestRestartDuringRoll(t *testing.T) {
 	b := newBench(t)
-	a, halt := b.run()
-	b.apply(a, b.last)
-	b.ready(a)
+	a, halt := b.runReady()
 	old := pids(t, a)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
@@ -527,9 +516,7 @@ func TestWaits(t *testing.T) {
 
 func TestWithoutApp(t *testing.T) {
 	b := newBench(t)
-	a, _ := b.run()
-	b.apply(a, b.last)
-	b.ready(a)
+	a, _ := b.runReady()
 	old := pids(t, a)
 	b.apply(a, b.state(func(s *part.State) { s.Site.App.Source = "" }))
 	wait(t, "no instance is offered", func() bool { return len(a.Instances()) == 0 })
@@ -544,9 +531,7 @@ func TestWithoutApp(t *testing.T) {
 
 func TestStop(t *testing.T) {
 	b := newBench(t)
-	a, halt := b.run()
-	b.apply(a, b.last)
-	b.ready(a)
+	a, halt := b.runReady()
 	old := pids(t, a)
 	halt()
 	if err := New(b.cfg).Stop(t.Context()); err != nil { // as after a restart of node
