@@ -61,9 +61,10 @@ var edges = map[string][]string{
 	"site/schema":       {"site"},
 
 	// Only tests import these.
-	"e2e/bench":              {"e2e"},
-	"e2e/load":               {"e2e"},
-	"internal/mtls/mtlstest": {"internal/mtls", "internal/part"},
+	"e2e/bench":                {"e2e"},
+	"e2e/load":                 {"e2e"},
+	"internal/mtls/mtlstest":   {"internal/mtls", "internal/part"},
+	"internal/netns/netnstest": {"internal/netns"},
 }
 
 // modules of others, each with the one package that may import it. golang.org/x/sys,

@@ -20,6 +20,7 @@ import (
 	"trivet/internal/link"
 	"trivet/internal/metric"
 	"trivet/internal/netns"
+	"trivet/internal/netns/netnstest"
 	"trivet/internal/part"
 )
 
@@ -35,29 +36,15 @@ const (
 // namespace makes a network namespace for the test's time.
 func namespace(t *testing.T, name string) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: makes network namespaces")
-	}
-	_ = exec.Command("ip", "netns", "delete", name).Run()
-	if out, err := exec.Command("ip", "netns", "add", name).CombinedOutput(); err != nil {
-		t.Fatalf("add namespace %s: %v: %s", name, err, out)
-	}
-	t.Cleanup(func() { _ = exec.Command("ip", "netns", "delete", name).Run() })
-	in(t, name, func() error { return link.SetUp("lo") })
-}
-
-func in(t *testing.T, name string, f func() error) {
-	t.Helper()
-	if err := netns.Do(name, f); err != nil {
-		t.Fatal(err)
-	}
+	netnstest.New(t, name)
+	netnstest.In(t, name, func() error { return link.SetUp("lo") })
 }
 
 // network makes the visitor's and the three servers' namespaces, cabled to one bridge.
 func network(t *testing.T, s part.State) {
 	t.Helper()
 	namespace(t, outside)
-	in(t, outside, func() error {
+	netnstest.In(t, outside, func() error {
 		return errors.Join(
 			link.CreateBridge("br", netip.MustParsePrefix(operator+"/24")),
 			link.AddAddress("br", netip.MustParsePrefix(visitor+"/24")))
@@ -75,10 +62,10 @@ func cable(t *testing.T, server string, address netip.Prefix) {
 		t.Fatal(err)
 	}
 	defer func() { _ = file.Close() }()
-	in(t, outside, func() error {
+	netnstest.In(t, outside, func() error {
 		return errors.Join(link.CreateVeth(server, "eth0", file), link.SetMaster(server, "br"), link.SetUp(server))
 	})
-	in(t, servers[server], func() error {
+	netnstest.In(t, servers[server], func() error {
 		return errors.Join(link.AddAddress("eth0", address), link.SetUp("eth0"),
 			link.AddDefaultRoute(netip.MustParseAddr(operator)))
 	})
@@ -88,7 +75,7 @@ func cable(t *testing.T, server string, address netip.Prefix) {
 func applied(t *testing.T, name string, s part.State) *Firewall {
 	t.Helper()
 	f := New(Config{Log: slog.New(slog.DiscardHandler), Metrics: metric.NewRegistry()})
-	in(t, name, func() error { return f.Apply(t.Context(), s) })
+	netnstest.In(t, name, func() error { return f.Apply(t.Context(), s) })
 	t.Cleanup(func() { _ = f.kernel.close() })
 	return f
 }
@@ -107,7 +94,7 @@ func TestKernelHoldsText(t *testing.T) {
 	namespace(t, servers["s1"])
 	f := New(Config{Log: slog.New(slog.DiscardHandler), Metrics: metric.NewRegistry()})
 	for _, s := range []part.State{lab(), rich()} {
-		in(t, servers["s1"], func() error { return f.Apply(t.Context(), s) })
+		netnstest.In(t, servers["s1"], func() error { return f.Apply(t.Context(), s) })
 		want := compiled(t, s).String()
 		want = withoutStrangers(want)
 		got := modern(nft(t, servers["s1"], "--guid", "list", "table", "inet", "trivet"))

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"trivet/internal/link"
-	"trivet/internal/netns"
+	"trivet/internal/netns/netnstest"
 	"trivet/internal/part"
 )
 
@@ -155,7 +155,7 @@ func dialAs(t *testing.T, user, address string) string {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	var out []byte
-	in(t, servers["s1"], func() error { // the child inherits this thread's namespace
+	netnstest.In(t, servers["s1"], func() error { // the child inherits this thread's namespace
 		c := exec.CommandContext(ctx, "bash", "-c", "exec 3<>/dev/tcp/"+strings.Replace(address, ":", "/", 1))
 		c.Dir = "/"
 		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: id, Gid: id}}
@@ -205,7 +205,7 @@ func TestMidStream(t *testing.T) {
 func connected(t *testing.T, to, address, from string) net.Conn {
 	t.Helper()
 	serve(t, to, address)
-	c, err := netns.Dial(t.Context(), from, "tcp", netip.MustParseAddrPort(address))
+	c, err := netnstest.Dial(t.Context(), from, "tcp", netip.MustParseAddrPort(address))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,7 +219,7 @@ func connected(t *testing.T, to, address, from string) net.Conn {
 // serve echoes single bytes until the test ends.
 func serve(t *testing.T, name, address string) {
 	t.Helper()
-	l, err := netns.Listen(t.Context(), name, "tcp", address)
+	l, err := netnstest.Listen(t.Context(), name, "tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -268,7 +268,7 @@ func isTimeout(err error) bool {
 // without a tuple (linux/netfilter/nfnetlink_conntrack.h).
 func flushConntrack(t *testing.T, name string) {
 	t.Helper()
-	in(t, name, func() error {
+	netnstest.In(t, name, func() error {
 		fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
 		if err != nil {
 			return err
@@ -340,7 +340,7 @@ type stream struct {
 func connectAgain(ctx context.Context) (s stream) {
 	for ctx.Err() == nil {
 		began := time.Now()
-		c, err := netns.Dial(context.WithoutCancel(ctx), outside, "tcp", netip.MustParseAddrPort("10.83.0.11:443"))
+		c, err := netnstest.Dial(context.WithoutCancel(ctx), outside, "tcp", netip.MustParseAddrPort("10.83.0.11:443"))
 		if err == nil {
 			err = echo(c)
 			_ = c.(*net.TCPConn).SetLinger(0)
@@ -361,7 +361,7 @@ func TestIPv6(t *testing.T) {
 	network(t, s)
 	for name, address := range map[string]string{outside: "fd83::1/64", servers["s1"]: "fd83::11/64"} {
 		ifname := map[string]string{outside: "br", servers["s1"]: "eth0"}[name]
-		in(t, name, func() error { return link.AddAddress(ifname, netip.MustParsePrefix(address)) })
+		netnstest.In(t, name, func() error { return link.AddAddress(ifname, netip.MustParsePrefix(address)) })
 	}
 	applied(t, servers["s1"], s)
 	// A new interface may miss the first question for its address; the next comes after a second.
@@ -393,7 +393,7 @@ func TestUDP(t *testing.T) {
 
 func datagram(t *testing.T, to netip.AddrPort) string {
 	t.Helper()
-	c, err := netns.Dial(t.Context(), outside, "udp", to)
+	c, err := netnstest.Dial(t.Context(), outside, "udp", to)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"trivet/internal/netns"
+	"trivet/internal/netns/netnstest"
 	"trivet/internal/part"
 )
 
@@ -309,7 +309,7 @@ func (b *bench) peer(from, to string) net.Conn {
 	b.Helper()
 	ctx, cancel := context.WithTimeout(b.Context(), 5*time.Second)
 	defer cancel()
-	conn, err := netns.Dial(ctx, b.lab.Namespace(from), "tcp", netip.AddrPortFrom(b.lab.Address(to), 8080))
+	conn, err := netnstest.Dial(ctx, b.lab.Namespace(from), "tcp", netip.AddrPortFrom(b.lab.Address(to), 8080))
 	must(b.T, err)
 	b.Cleanup(func() { _ = conn.Close() })
 	must(b.T, conn.SetReadDeadline(time.Now().Add(5*time.Second)))

@@ -16,6 +16,7 @@ import (
 	"trivet/internal/floating"
 	"trivet/internal/link"
 	"trivet/internal/netns"
+	"trivet/internal/netns/netnstest"
 )
 
 const (
@@ -42,41 +43,22 @@ var families = []family{
 	},
 }
 
-func namespace(t *testing.T, name string) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: makes network namespaces")
-	}
-	_ = exec.Command("ip", "netns", "delete", name).Run()
-	if out, err := exec.Command("ip", "netns", "add", name).CombinedOutput(); err != nil {
-		t.Fatalf("add namespace %s: %v: %s", name, err, out)
-	}
-	t.Cleanup(func() { _ = exec.Command("ip", "netns", "delete", name).Run() })
-}
-
-func in(t *testing.T, name string, f func() error) {
-	t.Helper()
-	if err := netns.Do(name, f); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // network cables left and right to hub, and serves on port 7 in both.
 func network(t *testing.T, f family) {
 	t.Helper()
-	namespace(t, hub)
-	in(t, hub, func() error { return link.CreateBridge("br", f.hub) })
+	netnstest.New(t, hub)
+	netnstest.In(t, hub, func() error { return link.CreateBridge("br", f.hub) })
 	for name, prefix := range map[string]netip.Prefix{left: f.left, right: f.right} {
-		namespace(t, name)
+		netnstest.New(t, name)
 		file, err := os.Open(netns.Path(name))
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer func() { _ = file.Close() }()
-		in(t, hub, func() error {
+		netnstest.In(t, hub, func() error {
 			return errors.Join(link.CreateVeth(name, "eth0", file), link.SetMaster(name, "br"), link.SetUp(name))
 		})
-		in(t, name, func() error { return errors.Join(link.AddAddress("eth0", prefix), link.SetUp("eth0")) })
+		netnstest.In(t, name, func() error { return errors.Join(link.AddAddress("eth0", prefix), link.SetUp("eth0")) })
 		serve(t, name, map[bool]string{false: "tcp4", true: "tcp6"}[f.floating.Is6()])
 	}
 }
@@ -84,7 +66,7 @@ func network(t *testing.T, f family) {
 // serve answers every connection to port 7 by name.
 func serve(t *testing.T, name, kind string) {
 	t.Helper()
-	l, err := netns.Listen(t.Context(), name, kind, ":7")
+	l, err := netnstest.Listen(t.Context(), name, kind, ":7")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +90,7 @@ func answerer(t *testing.T, f family) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
-	c, err := netns.Dial(ctx, hub, "tcp", netip.AddrPortFrom(f.floating, 7))
+	c, err := netnstest.Dial(ctx, hub, "tcp", netip.AddrPortFrom(f.floating, 7))
 	if err != nil {
 		return err.Error()
 	}
@@ -128,17 +110,17 @@ type holder struct {
 
 func (h holder) hold(t *testing.T) {
 	t.Helper()
-	in(t, h.name, func() error { return h.Hold(t.Context()) })
+	netnstest.In(t, h.name, func() error { return h.Hold(t.Context()) })
 }
 
 func (h holder) release(t *testing.T) {
 	t.Helper()
-	in(t, h.name, func() error { return h.Release(t.Context()) })
+	netnstest.In(t, h.name, func() error { return h.Release(t.Context()) })
 }
 
 func (h holder) held(t *testing.T) (held bool) {
 	t.Helper()
-	in(t, h.name, func() (err error) {
+	netnstest.In(t, h.name, func() (err error) {
 		held, _, err = h.Look()
 		return err
 	})
@@ -147,7 +129,7 @@ func (h holder) held(t *testing.T) (held bool) {
 
 func (h holder) probe(t *testing.T) (taken bool, mac net.HardwareAddr) {
 	t.Helper()
-	in(t, h.name, func() (err error) {
+	netnstest.In(t, h.name, func() (err error) {
 		taken, mac, err = h.Probe(t.Context())
 		return err
 	})
@@ -186,7 +168,7 @@ func TestFailover(t *testing.T) {
 				t.Errorf("held by left, right = %v, %v, want false, true", l.held(t), r.held(t))
 			}
 
-			in(t, right, func() error { return link.SetDown("eth0") }) // dies holding it
+			netnstest.In(t, right, func() error { return link.SetDown("eth0") }) // dies holding it
 			l.hold(t)
 			if got := answerer(t, f); got != left {
 				t.Errorf("moved from a dead server: %s answers", got)
@@ -213,7 +195,7 @@ func TestReleaseDuringAnnouncements(t *testing.T) {
 }
 
 func TestNoInterface(t *testing.T) {
-	namespace(t, hub)
+	netnstest.New(t, hub)
 	a := floating.New(families[0].floating, families[0].left.Addr(), slog.New(slog.DiscardHandler))
 	for name, f := range map[string]func() error{
 		"Hold":    func() error { return a.Hold(t.Context()) },
@@ -229,7 +211,7 @@ func TestNoInterface(t *testing.T) {
 
 func macOf(t *testing.T, name string) (mac string) {
 	t.Helper()
-	in(t, name, func() error {
+	netnstest.In(t, name, func() error {
 		nic, err := net.InterfaceByName("eth0")
 		if err == nil {
 			mac = nic.HardwareAddr.String()

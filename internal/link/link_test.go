@@ -12,6 +12,7 @@ import (
 
 	"trivet/internal/link"
 	"trivet/internal/netns"
+	"trivet/internal/netns/netnstest"
 )
 
 const (
@@ -19,31 +20,9 @@ const (
 	right = "tfw-link-2"
 )
 
-// namespaces makes the named network namespaces and removes them at the end.
-func namespaces(t *testing.T, names ...string) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: makes network namespaces")
-	}
-	for _, name := range names {
-		_ = exec.Command("ip", "netns", "delete", name).Run()
-		if out, err := exec.Command("ip", "netns", "add", name).CombinedOutput(); err != nil {
-			t.Fatalf("add namespace %s: %v: %s", name, err, out)
-		}
-		t.Cleanup(func() { _ = exec.Command("ip", "netns", "delete", name).Run() })
-	}
-}
-
-// in runs f in the namespace and fails the test on error.
-func in(t *testing.T, name string, f func() error) {
-	t.Helper()
-	if err := netns.Do(name, f); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestBridgeCableAddress(t *testing.T) {
-	namespaces(t, left, right)
+	netnstest.New(t, left)
+	netnstest.New(t, right)
 	gateway := netip.MustParsePrefix("10.83.1.1/24")
 	server := netip.MustParsePrefix("10.83.1.2/24")
 	namespace, err := os.Open(netns.Path(right))
@@ -51,23 +30,23 @@ func TestBridgeCableAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = namespace.Close() }()
-	in(t, left, func() error {
+	netnstest.In(t, left, func() error {
 		return errors.Join(
 			link.CreateBridge("br", gateway), link.CreateBridge("br", gateway), // twice: no error
 			link.CreateVeth("v1", "eth0", namespace),
 			link.SetMaster("v1", "br"), link.SetUp("v1"))
 	})
-	in(t, right, func() error {
+	netnstest.In(t, right, func() error {
 		return errors.Join(
 			link.AddAddress("eth0", server), link.AddAddress("eth0", server),
 			link.SetUp("eth0"), link.AddDefaultRoute(gateway.Addr()))
 	})
 	connect(t, left, right, netip.AddrPortFrom(gateway.Addr(), 7))
-	in(t, right, func() error { return checkAddress(t, server) })
-	in(t, left, func() error {
+	netnstest.In(t, right, func() error { return checkAddress(t, server) })
+	netnstest.In(t, left, func() error {
 		return errors.Join(link.DeleteLink("v1"), link.DeleteLink("v1"), link.DeleteLink("br"))
 	})
-	in(t, left, func() error {
+	netnstest.In(t, left, func() error {
 		if there, err := link.Exists("br"); there || err != nil {
 			t.Errorf("Exists(br) = %v, %v after deletion", there, err)
 		}
@@ -78,14 +57,14 @@ func TestBridgeCableAddress(t *testing.T) {
 // connect opens a connection to a listener at address, across the cable.
 func connect(t *testing.T, to, from string, address netip.AddrPort) {
 	t.Helper()
-	l, err := netns.Listen(t.Context(), to, "tcp", address.String())
+	l, err := netnstest.Listen(t.Context(), to, "tcp", address.String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = l.Close() }()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
-	c, err := netns.Dial(ctx, from, "tcp", address)
+	c, err := netnstest.Dial(ctx, from, "tcp", address)
 	if err != nil {
 		t.Fatalf("connect over the bridge: %v", err)
 	}
@@ -119,8 +98,8 @@ func checkAddress(t *testing.T, p netip.Prefix) error {
 }
 
 func TestOverlap(t *testing.T) {
-	namespaces(t, left)
-	in(t, left, func() error {
+	netnstest.New(t, left)
+	netnstest.In(t, left, func() error {
 		return errors.Join(
 			link.CreateBridge("br", netip.MustParsePrefix("10.83.1.1/24")),
 			link.AddDefaultRoute(netip.MustParseAddr("10.83.1.9")))
@@ -138,7 +117,7 @@ func TestOverlap(t *testing.T) {
 		{"10.83.1.0/24", "br", ""},
 		{"10.83.2.0/24", "", ""},
 	} {
-		in(t, left, func() error {
+		netnstest.In(t, left, func() error {
 			got, err := link.Overlap(netip.MustParsePrefix(tc.network), tc.except)
 			if (tc.want == "") != (got == "") || !strings.HasPrefix(got, tc.want) {
 				t.Errorf("Overlap(%s, %q) = %q, want %q", tc.network, tc.except, got, tc.want)

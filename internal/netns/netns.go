@@ -3,15 +3,11 @@
 //
 // A namespace belongs to a thread, not to a process (setns(2)). Sockets made
 // inside stay there for life; goroutines that the function starts do not
-// follow it. Only addresses may be dialled by Dial: a name would be looked up
-// by another goroutine, outside.
+// follow it.
 package netns
 
 import (
-	"context"
 	"fmt"
-	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -64,24 +60,4 @@ func visit(target int, f func() error) error {
 		runtime.UnlockOSThread()
 	}
 	return result
-}
-
-// Dial connects from inside the namespace to an address and port.
-func Dial(ctx context.Context, name, network string, to netip.AddrPort) (conn net.Conn, err error) {
-	err = Do(name, func() error {
-		var d net.Dialer
-		conn, err = d.DialContext(ctx, network, to.String())
-		return err
-	})
-	return conn, err
-}
-
-// Listen opens a stream listener inside the namespace.
-func Listen(ctx context.Context, name, network, address string) (l net.Listener, err error) {
-	err = Do(name, func() error {
-		var c net.ListenConfig
-		l, err = c.Listen(ctx, network, address)
-		return err
-	})
-	return l, err
 }

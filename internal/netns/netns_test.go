@@ -4,21 +4,15 @@ import (
 	"errors"
 	"net"
 	"os"
-	"os/exec"
 	"testing"
 
 	"trivet/internal/netns"
+	"trivet/internal/netns/netnstest"
 )
 
 func TestDo(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: makes a network namespace")
-	}
 	const name = "tfw-netns"
-	if out, err := exec.Command("ip", "netns", "add", name).CombinedOutput(); err != nil {
-		t.Fatalf("add namespace: %v: %s", err, out)
-	}
-	t.Cleanup(func() { _ = exec.Command("ip", "netns", "delete", name).Run() })
+	netnstest.New(t, name)
 	before, inside, after := interfaces(t), 0, 0
 	if err := netns.Do(name, func() error { inside = interfaces(t); return nil }); err != nil {
 		t.Fatal(err)
