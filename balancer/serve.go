@@ -92,7 +92,7 @@ func (b *Balancer) server(c site.Balancer, h func(*proxy.Exchange), secure *tls.
 		Log: b.log, Handler: h, Done: b.count, TLS: secure, HTTP2: secure != nil,
 		Limits: limits(c), Times: times(c), MaxBody: c.Limits.Body,
 		Connections: c.Limits.Connections, Refused: b.meters.refused.Inc,
-		Grace: drainGrace, TunnelGrace: tunnelGrace,
+		Grace: drainGrace, TunnelGrace: tunnelGrace, Linger: linger,
 		Handshake: b.meters.handshake,
 	})
 }

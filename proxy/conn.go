@@ -85,7 +85,7 @@ func descriptor(nc net.Conn) int32 {
 // serve runs in a goroutine of the crew until c is parked or closed.
 func (c *conn) serve() {
 	if c.until < 0 && c.h2 != nil {
-		c.h2.Shutdown()
+		c.h2.End()
 	}
 	if c.until < 0 || !c.greet() { // taken out of the lot to be closed, or no TLS
 		c.close()
@@ -188,11 +188,15 @@ func (c *conn) stopReading() {
 	_ = c.net.SetReadDeadline(past)
 }
 
-// hurry ends an idle wait. It returns what is to be told to end by itself, if it is HTTP/2.
-func (c *conn) hurry() *h2.Conn {
+// hurry ends an idle wait.
+func (c *conn) hurry() {
 	if v := c.reads.Load(); v < 0 {
 		c.interrupt(&c.reads, v, c.net.SetReadDeadline)
 	}
+}
+
+// http2 is what is to be told to end by itself; nil: nothing is.
+func (c *conn) http2() *h2.Conn {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.h2
@@ -222,14 +226,19 @@ func rawConn(nc net.Conn) net.Conn {
 // idleWait is how long a goroutine waits for the next request before c is parked.
 const idleWait = time.Second
 
-// park leaves c to the epoll. The caller's goroutine must not touch it any more.
-func (c *conn) park(idle time.Duration) {
+// park leaves c to the epoll; if it is true, the caller's goroutine must not
+// touch it any more. It is false for HTTP/2 when the server drains: the client
+// is to be told.
+func (c *conn) park(idle time.Duration) bool {
 	c.guardRead(0)
 	c.guardWrite(0)
 	s := c.server
-	if !s.toLot(c, idle) {
+	switch s.toLot(c, idle) {
+	case stays:
+		return false
+	case ends:
 		c.close()
-		return
+		return true
 	}
 	c.mu.Lock()
 	err := s.lot.arm(c, unix.EPOLLIN|unix.EPOLLRDHUP)
@@ -237,6 +246,7 @@ func (c *conn) park(idle time.Duration) {
 	if err != nil && s.fromLot(c, false) {
 		c.close()
 	}
+	return true
 }
 
 // pending says that something has come which was not read.

@@ -9,11 +9,14 @@ import (
 
 var errDraining = errors.New("server ends")
 
-// drain ends all connections: idle ones at once, those with exchanges when
-// these are done or Grace is over, tunnels when TunnelGrace is.
+// drain ends all connections: HTTP/2 clients are told, who waits for a request
+// may send one more within Linger, exchanges end with Grace at the latest, and
+// tunnels with TunnelGrace.
 func (s *Server) drain() {
 	empty := s.beginDrain()
-	s.endIdle()
+	s.tellAll()
+	linger := time.NewTimer(min(s.config.Linger, s.config.Grace))
+	defer linger.Stop()
 	grace := time.NewTimer(s.config.Grace)
 	defer grace.Stop()
 	tunnels := time.NewTimer(max(s.config.TunnelGrace, s.config.Grace))
@@ -22,6 +25,8 @@ func (s *Server) drain() {
 		select {
 		case <-empty:
 			return
+		case <-linger.C:
+			s.endIdle()
 		case <-grace.C:
 			s.cutExchanges()
 		case <-tunnels.C:
@@ -43,25 +48,36 @@ func (s *Server) beginDrain() <-chan struct{} {
 	return empty
 }
 
-// endIdle closes what waits for a request, and tells HTTP/2 clients to end.
-func (s *Server) endIdle() {
-	for c := range s.unparkAll() {
-		s.crew.run(c)
-	}
-	for _, c := range s.hurryAll() {
+// tellAll tells HTTP/2 clients to end.
+func (s *Server) tellAll() {
+	s.tellParked()
+	for _, c := range s.http2Conns() {
 		c.Shutdown()
 	}
 }
 
-func (s *Server) hurryAll() (all []*h2.Conn) {
+func (s *Server) http2Conns() (all []*h2.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := s.active.first; c != nil; c = c.next {
-		if h := c.hurry(); h != nil {
+		if h := c.http2(); h != nil {
 			all = append(all, h)
 		}
 	}
 	return all
+}
+
+// endIdle closes what waits for a request.
+func (s *Server) endIdle() {
+	s.ending.Store(true)
+	for c := range s.unparkAll() {
+		s.crew.run(c)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := s.active.first; c != nil; c = c.next {
+		c.hurry()
+	}
 }
 
 // cutExchanges closes every connection that is no tunnel.

@@ -113,6 +113,47 @@ func TestDrain(t *testing.T) {
 	<-stopped
 }
 
+// TestLinger: who waits when the drain begins, parked or not, can send one more request.
+func TestLinger(t *testing.T) {
+	st := by(ok)
+	st.config.Linger = time.Minute
+	s := startServer(t, st)
+	parked, silent := dial(t, s.address), dial(t, s.address)
+	parked.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	parked.answer("GET")
+	until(t, "both are parked", func() bool { return s.server.Stats() == proxy.Stats{Open: 2} })
+	fresh := dial(t, s.address)
+	until(t, "the third is there", func() bool { return s.server.Stats().Open == 3 })
+	stopped := make(chan struct{})
+	go func() { s.stop(); close(stopped) }()
+	until(t, "the server drains", func() bool { return !accepts(s.address) })
+	for _, c := range []*client{fresh, parked, silent} {
+		c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+		if resp, body := c.answer("GET"); body != "ok" || !resp.Close {
+			t.Errorf("got %q, close %v, want ok and a close", body, resp.Close)
+		}
+		if !c.ended() {
+			t.Error("the connection was not closed")
+		}
+	}
+	<-stopped
+}
+
+// TestLingerEnds: who sends nothing is not waited for any longer.
+func TestLingerEnds(t *testing.T) {
+	st := by(ok)
+	st.config.Linger = 10 * time.Millisecond
+	s := startServer(t, st)
+	parked, fresh := dial(t, s.address), (*client)(nil)
+	until(t, "it is parked", func() bool { return s.server.Stats() == proxy.Stats{Open: 1} })
+	fresh = dial(t, s.address)
+	until(t, "the second is there", func() bool { return s.server.Stats().Open == 2 })
+	s.stop()
+	if !parked.ended() || !fresh.ended() {
+		t.Error("connections were not closed")
+	}
+}
+
 // TestGrace: what takes too long is cut off.
 func TestGrace(t *testing.T) {
 	st := stand{targets: targetsOf(raw(t, "a", func(_ net.Conn, r *bufio.Reader) { _ = readRequest(r); _, _ = r.ReadByte() }))}

@@ -31,12 +31,19 @@ func (s *Server) http2Config() *h2.Config {
 
 // serveH2 serves c until it is parked or closed.
 func (c *conn) serveH2() {
-	idle, err := c.h2.Serve()
-	if idle && err == nil {
-		c.park(c.server.rules.Load().times.Idle)
-		return
+	for {
+		if c.server.draining.Load() {
+			c.h2.Shutdown()
+		}
+		idle, err := c.h2.Serve()
+		switch {
+		case !idle || err != nil:
+			c.close()
+			return
+		case !c.server.draining.Load() && c.park(c.server.rules.Load().times.Idle):
+			return
+		}
 	}
-	c.close()
 }
 
 // exchanges are those of HTTP/2 and 3; a turn of HTTP/1.1 has its own.

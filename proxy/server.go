@@ -38,8 +38,9 @@ type Config struct {
 	Connections int
 	Refused     func()
 	// Grace is how long exchanges may go on when the server drains, TunnelGrace
-	// how long tunnels may.
-	Grace, TunnelGrace time.Duration
+	// how long tunnels may. Linger, within Grace, is for clients that wait: what
+	// they send until then is answered, once, for they cannot know yet.
+	Grace, TunnelGrace, Linger time.Duration
 	// Handshake is called after each TLS handshake, with its error. Optional.
 	Handshake func(*tls.ConnectionState, error)
 }
@@ -87,7 +88,8 @@ type Server struct {
 	tunnels  map[*tunnelRun]struct{}
 	h2       *h2.Config
 	empty    chan struct{} // closed when draining has come to its end
-	draining atomic.Bool
+	draining atomic.Bool   // each answer is its connection's last
+	ending   atomic.Bool   // Linger is over: who waits is not waited for
 	wake     chan struct{} // of the sweep
 	over     chan struct{} // closed when the last Serve has ended
 	parts    sync.WaitGroup
@@ -158,6 +160,7 @@ func (s *Server) enter() error {
 		}
 		s.lot, s.over = lot, make(chan struct{})
 		s.draining.Store(false)
+		s.ending.Store(false)
 		s.clock.Store(sinceEpoch())
 		s.parts.Go(lot.run)
 		s.parts.Go(func() { s.sweep(s.over) })

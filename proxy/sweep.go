@@ -135,12 +135,24 @@ func (s *Server) quit(c *conn) {
 	}
 }
 
-// toLot moves c among the parked ones, unless the server drains.
-func (s *Server) toLot(c *conn, idle time.Duration) bool {
+// lotted is what became of a connection that was to be parked.
+type lotted uint8
+
+const (
+	parked lotted = iota
+	stays         // HTTP/2, and the server drains
+	ends          // the server waits for no more requests
+)
+
+// toLot moves c among the parked ones, if the server has time for that.
+func (s *Server) toLot(c *conn, idle time.Duration) lotted {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.draining.Load() {
-		return false
+	switch {
+	case c.h2 != nil && s.draining.Load():
+		return stays
+	case s.ending.Load():
+		return ends
 	}
 	c.on.remove(c)
 	c.until = expired
@@ -149,7 +161,7 @@ func (s *Server) toLot(c *conn, idle time.Duration) bool {
 	}
 	s.parked.push(c)
 	s.parkings++
-	return true
+	return parked
 }
 
 // fromLot moves c among the active ones; false: another has done so.
@@ -171,6 +183,21 @@ func (s *Server) fromLot(c *conn, run bool) bool {
 func (s *Server) ready(c *conn, events uint32) {
 	if events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 && !s.fromLot(c, true) {
 		c.clientEvent(events)
+	}
+}
+
+// tellParked has HTTP/2 clients told that wait, and are parked.
+func (s *Server) tellParked() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := s.parked.first; c != nil; {
+		next := c.next
+		if c.h2 != nil {
+			s.parked.remove(c)
+			s.activate(c)
+			s.crew.run(c)
+		}
+		c = next
 	}
 }
 

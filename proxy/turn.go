@@ -129,7 +129,7 @@ func (t *turn) next() error {
 				begun = true
 				t.c.guardRead(rules.times.Head)
 			}
-		} else if t.c.server.draining.Load() {
+		} else if t.c.server.ending.Load() {
 			return io.EOF
 		} else {
 			t.c.guardIdle(t.idleWait(rules))
@@ -167,7 +167,7 @@ func (t *turn) fill(begun bool, rules *rules) error {
 		return nil
 	case timedOut(err) && begun:
 		return errSlowHead
-	case timedOut(err) && t.c.server.draining.Load():
+	case timedOut(err) && t.c.server.ending.Load():
 		return io.EOF
 	case timedOut(err) && t.c.fd >= 0:
 		return errIdle

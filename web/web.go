@@ -50,7 +50,8 @@ type Config struct {
 }
 
 const (
-	drainGrace  = 20 * time.Second
+	drainGrace  = time.Hour        // downloads go on in a process that makes room for the next
+	linger      = 30 * time.Second // of a balancer's kept connections, on which it may send one more request
 	tunnelGrace = 24 * time.Hour   // a tunnel ends with its balancer's or the app's word; this is the last bound
 	patience    = 2 * time.Second  // how long a request waits while no instance can take it
 	idleTimeout = 2 * time.Minute  // longer than the balancer keeps a connection
@@ -201,7 +202,7 @@ func (w *Web) server(h func(*proxy.Exchange), secure *tls.Config) *proxy.Server 
 		Log: w.log, Handler: h, Done: w.done, TLS: secure, HTTP2: true,
 		Limits: wire.Limits{Head: l.Head + beyondHead, Field: l.Head + beyondHead, Target: l.Head, Count: mostFields + beyondCount},
 		Times:  proxy.Times{Head: headTimeout, Idle: idleTimeout, Still: still},
-		Grace:  drainGrace, TunnelGrace: tunnelGrace,
+		Grace:  drainGrace, TunnelGrace: tunnelGrace, Linger: linger,
 	})
 }
 

@@ -120,7 +120,7 @@ type Conn struct {
 	serving  bool
 	parking  bool
 	leaving  leaving
-	leftAt   int64  // when the first GOAWAY was sent
+	leftAt   int64  // when the first GOAWAY was sent; 0: it was not
 	lastGood uint32 // streams above it are not served any more, once leaving is final
 }
 
@@ -248,7 +248,7 @@ func cause(err error) error {
 	return err
 }
 
-// errLeft is the end of a connection by Shutdown, or by the client between two requests.
+// errLeft is the end of a connection by Shutdown or End, or by the client between two requests.
 var errLeft = fmt.Errorf("%w by agreement", ErrClosed)
 
 // fail makes err the end of all streams. mu is held.
@@ -263,18 +263,26 @@ func (c *Conn) fail(err error) {
 }
 
 // Shutdown ends the connection gracefully: GOAWAY now, no further streams soon
-// after, and Serve returns once the last stream is done. A parked connection is
-// closed at once.
+// after, and Serve returns once the last stream is done. Of a connection that is
+// parked, or not served yet, that is the work of the next Serve.
 func (c *Conn) Shutdown() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err != nil || c.leaving != staying {
 		return
 	}
-	c.leaving, c.leftAt = noticed, c.cfg.sweep.now.Load()
+	c.leaving = noticed
 	if c.serving {
-		c.goAway(maxStream, codeNo, "")
+		c.notice()
 		c.flushSoon()
+	}
+}
+
+// End closes a connection that is parked, with a GOAWAY.
+func (c *Conn) End() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil || c.serving {
 		return
 	}
 	_ = c.net.SetWriteDeadline(time.Now().Add(farewell))
@@ -285,6 +293,12 @@ func (c *Conn) Shutdown() {
 	}
 	_ = c.net.Close()
 	c.out = c.out.free()
+}
+
+// notice is the first GOAWAY: it names no stream. mu is held.
+func (c *Conn) notice() {
+	c.leftAt = c.cfg.sweep.now.Load()
+	c.goAway(maxStream, codeNo, "")
 }
 
 // wake ends a Read that is on, or the next. mu is held.

@@ -162,8 +162,8 @@ func TestPark(t *testing.T) {
 	}
 }
 
-// TestParkedShutdown ends a connection that nobody serves.
-func TestParkedShutdown(t *testing.T) {
+// TestEnd ends a connection that nobody serves.
+func TestEnd(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(err)
 	defer closed(l)
@@ -179,9 +179,39 @@ func TestParkedShutdown(t *testing.T) {
 	if c.in != nil || c.out != nil {
 		t.Error("buffers are kept")
 	}
-	c.Shutdown()
+	c.End()
 	if code, why := r.awaitGoAway(); code != 0 {
 		t.Errorf("got %d %s, want NO_ERROR", code, why)
+	}
+}
+
+// TestParkedShutdown: a client that waits is told, and what it sends meanwhile is answered.
+func TestParkedShutdown(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(err)
+	defer closed(l)
+	r := (&bench{t: t, addr: l.Addr().String()}).dial(t)
+	n, err := l.Accept()
+	must(err)
+	c := New(n, &Config{Handle: hello, Park: 50 * time.Millisecond})
+	if idle, err := c.Serve(); !idle || err != nil {
+		t.Fatalf("got %v, %v, want that it is idle", idle, err)
+	}
+	c.Shutdown()
+	must(r.open(1, r.getHead(), true))
+	over := make(chan error, 1)
+	go func() { _, err := c.Serve(); over <- err }()
+	for _, want := range []uint32{maxStream, 1} {
+		got := r.await(func(f http2.Frame) bool { return f.Header().Type == http2.FrameGoAway }).(*http2.GoAwayFrame)
+		if got.LastStreamID != want || got.ErrCode != http2.ErrCodeNo {
+			t.Errorf("GOAWAY: got %v, want stream %d and no error", got, want)
+		}
+		if want == maxStream {
+			r.awaitEnd(1)
+		}
+	}
+	if err := <-over; err != nil {
+		t.Errorf("got %v, want nil", err)
 	}
 }
 

@@ -24,13 +24,10 @@ func (c *Conn) read() error {
 
 // preface awaits what a connection begins with, and sends our SETTINGS before.
 func (c *Conn) preface() error {
+	c.speak()
 	if c.started {
 		return nil
 	}
-	c.mu.Lock()
-	c.greet()
-	c.flushSoon()
-	c.mu.Unlock()
 	for c.w-c.r < len(prefaceText) {
 		if n := c.w - c.r; string(c.in.b[c.r:c.w]) != prefaceText[:n] {
 			return protocol("no preface")
@@ -45,6 +42,19 @@ func (c *Conn) preface() error {
 	c.r += len(prefaceText)
 	c.started = true
 	return nil
+}
+
+// speak says what is to be said before anything is read.
+func (c *Conn) speak() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.started {
+		c.greet()
+	}
+	if c.leaving == noticed && c.leftAt == 0 {
+		c.notice()
+	}
+	c.flushSoon()
 }
 
 // fill reads more, at least a byte.

@@ -17,7 +17,13 @@ type sweep struct {
 	start   time.Time
 }
 
-const step = 250 * time.Millisecond
+const (
+	step = 250 * time.Millisecond
+
+	// noticeTime is for the requests that were under way when the client was told
+	// that the connection ends (RFC 9113, 6.8: at least a round trip).
+	noticeTime = int64(time.Second)
+)
 
 func (w *sweep) add(c *Conn, cfg *Config) (now int64) {
 	w.mu.Lock()
@@ -144,7 +150,7 @@ func (c *Conn) checkAlive(now, quiet int64) {
 
 // checkLeaving goes on with a graceful end. mu is held.
 func (c *Conn) checkLeaving(now int64) {
-	if c.leaving == noticed && now-c.leftAt > int64(step) {
+	if c.leaving == noticed && c.leftAt > 0 && now-c.leftAt > noticeTime {
 		c.leaving, c.lastGood = final, c.last
 		c.goAway(c.last, codeNo, "")
 		c.flushSoon()
