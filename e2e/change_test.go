@@ -16,12 +16,16 @@ import (
 	"time"
 )
 
-// download is the large file as a client takes it that stops after the beginning.
+// download is the large file as a client takes it whose line is slow.
 type download struct {
-	body io.ReadCloser
-	got  bytes.Buffer
+	begun time.Time
+	body  io.ReadCloser
+	fast  chan struct{} // closed when the rest is to come at once
+	done  chan error
+	got   bytes.Buffer
 }
 
+// openDownload takes 128 kB a second.
 func openDownload(t *testing.T, address string) *download {
 	t.Helper()
 	client := visitor(t, address)
@@ -34,26 +38,35 @@ func openDownload(t *testing.T, address string) *download {
 	if res.StatusCode != http.StatusOK {
 		t.Fatalf("download: %s", res.Status)
 	}
-	d := &download{body: res.Body}
-	d.take(t)
+	d := &download{begun: time.Now(), body: res.Body, fast: make(chan struct{}), done: make(chan error, 1)}
+	go func() { d.done <- d.take() }()
 	return d
 }
 
-// take reads a little more.
-func (d *download) take(t *testing.T) {
-	t.Helper()
-	if _, err := io.CopyN(&d.got, d.body, 16<<10); err != nil {
-		t.Errorf("download, after %d bytes: %v", d.got.Len(), err)
+func (d *download) take() error {
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-d.fast:
+			_, err := io.Copy(&d.got, d.body)
+			return err
+		case <-tick.C:
+			if _, err := io.CopyN(&d.got, d.body, 32<<10); err != nil {
+				return err
+			}
+		}
 	}
 }
 
 // finish reads the rest, and compares.
 func (d *download) finish(t *testing.T, want []byte) {
 	t.Helper()
-	if _, err := io.Copy(&d.got, d.body); err != nil || !bytes.Equal(d.got.Bytes(), want) {
-		t.Errorf("download: %v, %d bytes, want the whole file, %d", err, d.got.Len(), len(want))
+	close(d.fast)
+	if err := <-d.done; err != nil || !bytes.Equal(d.got.Bytes(), want) {
+		t.Errorf("download: %v, %d bytes after %s, want the whole file, %d", err, d.got.Len(), time.Since(d.begun), len(want))
 	}
-	_ = d.body.Close()
+	t.Logf("a download was open for %s", time.Since(d.begun).Round(100*time.Millisecond))
 }
 
 // echoes asserts that an open WebSocket still goes both ways.
@@ -174,7 +187,6 @@ func (c chaos) upgrade(t *testing.T) {
 			t.Fatal(err)
 		}
 		echoes(t, open, "after another build")
-		slow.take(t)
 	})
 	s.unnoticed(t)
 	if n := finishing(t); n == 0 {

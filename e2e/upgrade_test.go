@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // operator is the ring as one sees it who has another build.
@@ -26,7 +27,7 @@ func anotherBuild(t *testing.T) string {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "trivet")
-	if err := os.WriteFile(path, fmt.Appendf(data, "another build: %s", t.Name()), 0o755); err != nil { // what follows an ELF file's sections is not looked at
+	if err := os.WriteFile(path, fmt.Appendf(data, "another build: %s at %d", t.Name(), time.Now().UnixNano()), 0o755); err != nil { // what follows an ELF file's sections is not looked at
 		t.Fatal(err)
 	}
 	return path
