@@ -54,7 +54,7 @@ const (
 	// go on in it for as long as they need, within these.
 	drainGrace  = time.Hour
 	tunnelGrace = 24 * time.Hour
-	linger      = 30 * time.Second // for kept connections, on which a visitor may send one more request
+	linger      = 10 * time.Second // for kept connections, on which a visitor may send one more request
 	backendIdle = 60 * time.Second // shorter than the web server keeps a connection
 )
 

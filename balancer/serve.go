@@ -24,8 +24,10 @@ const still = 30 * time.Second
 type servers struct{ plain, secure *proxy.Server }
 
 func (s *servers) set(c site.Balancer) {
-	s.plain.Set(limits(c), c.Limits.Body, times(c))
-	s.secure.Set(limits(c), c.Limits.Body, times(c))
+	for _, v := range []*proxy.Server{s.plain, s.secure} {
+		v.Set(limits(c), c.Limits.Body, times(c))
+		v.SetConnections(c.Limits.Connections)
+	}
 }
 
 func limits(c site.Balancer) wire.Limits {

@@ -79,6 +79,7 @@ type Server struct {
 	mu      sync.Mutex
 	serving int // calls of Serve
 	open    int
+	most    int // connections; 0: no limit
 	active  list
 	parked  list
 
@@ -111,7 +112,7 @@ func NewServer(c Config) *Server {
 	if c.Handshake == nil {
 		c.Handshake = func(*tls.ConnectionState, error) {}
 	}
-	s := &Server{config: c, tunnels: map[*tunnelRun]struct{}{}, wake: make(chan struct{}, 1)}
+	s := &Server{config: c, most: c.Connections, tunnels: map[*tunnelRun]struct{}{}, wake: make(chan struct{}, 1)}
 	s.Set(c.Limits, c.MaxBody, c.Times)
 	return s
 }
@@ -123,6 +124,20 @@ func (s *Server) Set(l wire.Limits, maxBody int64, t Times) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.h2 = nil // made anew for the next connection
+}
+
+// SetConnections changes how many may be open at a time; none that is open is
+// closed. Of HTTP/3 it goes for the next ServePacket.
+func (s *Server) SetConnections(most int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.most = most
+}
+
+func (s *Server) connections() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.most
 }
 
 // Stats returns the counts.
@@ -212,7 +227,7 @@ func (s *Server) accept(ctx context.Context, l net.Listener) error {
 // admit begins to serve nc, or resets it if there are too many.
 func (s *Server) admit(nc net.Conn) {
 	s.mu.Lock()
-	refused := s.config.Connections > 0 && s.open >= s.config.Connections
+	refused := s.most > 0 && s.open >= s.most
 	if !refused {
 		s.open++
 	}

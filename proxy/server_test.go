@@ -205,6 +205,15 @@ func TestConnectionLimit(t *testing.T) {
 	}
 	_ = a.Close()
 	until(t, "room for another", another)
+	s.server.SetConnections(1)
+	if another() {
+		t.Error("a second is answered when the limit has become 1")
+	}
+	s.server.SetConnections(2)
+	until(t, "room for another", another)
+	if !asks(b) {
+		t.Error("one that was open is closed")
+	}
 }
 
 // TestParking: idle connections hold no goroutine, and are answered still.

@@ -51,7 +51,7 @@ type Config struct {
 
 const (
 	drainGrace  = time.Hour        // downloads go on in a process that makes room for the next
-	linger      = 30 * time.Second // of a balancer's kept connections, on which it may send one more request
+	linger      = 10 * time.Second // of a balancer's kept connections, on which it may send one more request
 	tunnelGrace = 24 * time.Hour   // a tunnel ends with its balancer's or the app's word; this is the last bound
 	patience    = 2 * time.Second  // how long a request waits while no instance can take it
 	idleTimeout = 2 * time.Minute  // longer than the balancer keeps a connection
