@@ -50,6 +50,7 @@ var edges = map[string][]string{
 	"proxy/edge":     {"proxy", "proxy/wire", "site"},
 	"proxy/h2":       {"proxy/wire"},
 	"proxy/h3":       {"proxy/wire"},
+	"proxy/tunnel":   {"proxy/socket"},
 	"proxy/upstream": {"proxy/socket", "proxy/wire"},
 
 	"internal/floating": {"internal/link"},

@@ -82,7 +82,7 @@ func (s *Socket) Write(p []byte) (int, error) {
 
 func (s *Socket) receiveOnce(fd uintptr) bool {
 	for {
-		n, errno := call(syscall.SYS_RECVFROM, fd, s.in, 0)
+		n, errno := Receive(fd, s.in)
 		switch errno {
 		case syscall.EINTR:
 			continue
@@ -96,7 +96,7 @@ func (s *Socket) receiveOnce(fd uintptr) bool {
 
 func (s *Socket) sendAll(fd uintptr) bool {
 	for len(s.out) > 0 {
-		n, errno := call(syscall.SYS_SENDTO, fd, s.out, syscall.MSG_NOSIGNAL)
+		n, errno := Send(fd, s.out)
 		switch errno {
 		case 0:
 			s.out = s.out[n:]
@@ -111,8 +111,16 @@ func (s *Socket) sendAll(fd uintptr) bool {
 	return true
 }
 
+// Receive reads from a non-blocking socket into p, which is not empty.
+func Receive(fd uintptr, p []byte) (int, syscall.Errno) { return call(syscall.SYS_RECVFROM, fd, p, 0) }
+
+// Send writes p, which is not empty, to a non-blocking socket.
+func Send(fd uintptr, p []byte) (int, syscall.Errno) {
+	return call(syscall.SYS_SENDTO, fd, p, syscall.MSG_NOSIGNAL)
+}
+
 // short is what is copied so fast that the scheduler need not know.
-const short = 16 << 10
+const short = 64 << 10
 
 // call is recvfrom(2) or sendto(2) without an address.
 func call(number, fd uintptr, p []byte, flags uintptr) (int, syscall.Errno) {

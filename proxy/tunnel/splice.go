@@ -2,10 +2,13 @@ package tunnel
 
 import (
 	"io"
+	"runtime"
 	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"trivet/proxy/socket"
 )
 
 // Error says at which end moving bytes broke.
@@ -106,6 +109,9 @@ func (m *mover) release() {
 func (m *mover) move(dst, src syscall.RawConn, want int) (int, error) {
 	defer m.release()
 	m.want, m.n, m.out, m.err = want, 0, 0, nil
+	if !m.bulk {
+		runtime.Gosched() // what is awaited may come meanwhile, and spare a vain read
+	}
 	if err := first(src.Read(m.fillFrom), m.err); err != nil {
 		return 0, &Error{Err: err}
 	}
@@ -143,7 +149,7 @@ func (m *mover) fill(fd uintptr) bool {
 
 func (m *mover) load(fd int) (int, error) {
 	if m.pipe == nil {
-		return unix.Read(fd, m.buf[:min(m.want, largeBuffer)])
+		return orErrno(socket.Receive(uintptr(fd), m.buf[:min(m.want, largeBuffer)]))
 	}
 	n, err := unix.Splice(fd, nil, m.pipe.w, nil, m.want, unix.SPLICE_F_NONBLOCK)
 	return int(n), err
@@ -167,10 +173,18 @@ func (m *mover) drain(fd uintptr) bool {
 
 func (m *mover) unload(fd int) (int, error) {
 	if m.pipe == nil {
-		return unix.SendmsgN(fd, m.buf[m.out:m.n], nil, nil, unix.MSG_NOSIGNAL)
+		return orErrno(socket.Send(uintptr(fd), m.buf[m.out:m.n]))
 	}
 	n, err := unix.Splice(m.pipe.r, nil, fd, nil, m.n-m.out, unix.SPLICE_F_NONBLOCK)
 	return int(n), err
+}
+
+// orErrno makes an error of errno, unless it is none.
+func orErrno(n int, errno syscall.Errno) (int, error) {
+	if errno != 0 {
+		return n, errno
+	}
+	return n, nil
 }
 
 func first(a, b error) error {
