@@ -193,7 +193,10 @@ func TestConnectionLimit(t *testing.T) {
 		if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
 			return false
 		}
-		_, err := http.ReadResponse(c.r, nil)
+		resp, err := http.ReadResponse(c.r, nil)
+		if err == nil {
+			_, err = io.Copy(io.Discard, resp.Body)
+		}
 		return err == nil
 	}
 	a, b := dial(t, s.address), dial(t, s.address)
