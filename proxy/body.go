@@ -92,10 +92,10 @@ func (b *body) next(p []byte) (int, error) {
 		if !b.chunked && int64(len(p)) >= int64(blockBytes[smallBlock])/2 {
 			n, err := b.direct(p[:min(int64(len(p)), b.left)])
 			b.took(n)
-			if n > 0 {
+			if b.done.Load() || err == nil {
 				return n, b.end()
 			}
-			return 0, err
+			return n, err // too slow, if anything came at all
 		}
 		if err := b.fill(); err != nil {
 			return 0, err

@@ -60,6 +60,32 @@ func TestSlowBody(t *testing.T) {
 	}
 }
 
+// TestDrippingBody: a body that comes steadily, but below the rate, is not waited for.
+func TestDrippingBody(t *testing.T) {
+	t.Parallel() // its rate is measured over seconds
+	var seen atomic.Int64
+	st := stand{targets: targetsOf(well(t, &seen))}
+	st.config.Times = times(time.Second, 10*time.Second, 1000)
+	s := startServer(t, st)
+	for _, framing := range []string{"Content-Length: 100000", "Transfer-Encoding: chunked"} {
+		t.Run(framing, func(t *testing.T) {
+			t.Parallel()
+			c := dial(t, s.address)
+			c.send("POST / HTTP/1.1\r\nHost: a\r\n" + framing + "\r\n\r\n186a0\r\n")
+			go func() {
+				for range time.Tick(50 * time.Millisecond) {
+					if _, err := io.WriteString(c, "x"); err != nil {
+						return
+					}
+				}
+			}()
+			if resp, _ := c.answer("POST"); resp.StatusCode != 408 {
+				t.Errorf("got %d, want 408", resp.StatusCode)
+			}
+		})
+	}
+}
+
 func TestTooLarge(t *testing.T) {
 	var seen atomic.Int64
 	st := stand{targets: targetsOf(well(t, &seen))}
