@@ -30,6 +30,8 @@ func TestBalancer(t *testing.T) {
 		{"reload", c.reload},
 		{"drain", c.drain},
 		{"passthrough", c.passthrough},
+		{"slow clients", c.slowClients},
+		{"too many connections", c.tooManyConnections},
 		{"upgrade", c.upgrade},
 	} {
 		t.Run(s.name, func(t *testing.T) {
