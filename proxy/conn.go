@@ -249,6 +249,16 @@ func (c *conn) park(idle time.Duration) bool {
 	return true
 }
 
+// parkNew parks c before anything has come, so that in a crowd those who are
+// silent get no goroutine; false: it cannot be, or has a handshake to make, which
+// is limited otherwise.
+func (c *conn) parkNew() bool {
+	if _, secure := c.net.(*tls.Conn); secure || c.fd < 0 {
+		return false
+	}
+	return c.park(c.server.rules.Load().times.Idle)
+}
+
 // pending says that something has come which was not read.
 func (c *conn) pending() bool {
 	if c.fd < 0 {

@@ -238,7 +238,9 @@ func (s *Server) admit(nc net.Conn) {
 		return
 	}
 	c := newConn(s, nc)
-	s.join(c)
+	if s.join(c) > crowded && c.parkNew() {
+		return
+	}
 	s.crew.run(c)
 }
 

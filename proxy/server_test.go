@@ -254,6 +254,31 @@ func TestParking(t *testing.T) {
 	}
 }
 
+// TestSilentCrowd: of many who connect and say nothing, few get a goroutine, and
+// all are answered once they speak.
+func TestSilentCrowd(t *testing.T) {
+	s := startServer(t, by(ok))
+	before := runtime.NumGoroutine()
+	const crowd, few = 400, 150
+	var all []*client
+	for range crowd {
+		all = append(all, dial(t, s.address))
+	}
+	until(t, "all are accepted", func() bool { return s.server.Stats().Open == crowd })
+	if n := s.server.Stats().Active; n > few {
+		t.Errorf("active: got %d of %d silent connections, want at most %d", n, crowd, few)
+	}
+	if n := runtime.NumGoroutine() - before; n > few {
+		t.Errorf("goroutines for %d silent connections: got %d, want at most %d", crowd, n, few)
+	}
+	for _, c := range all {
+		c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+		if _, body := c.answer("GET"); body != "ok" {
+			t.Fatalf("got %q", body)
+		}
+	}
+}
+
 func TestIdleTime(t *testing.T) {
 	st := by(ok)
 	st.config.Times = proxy.Times{Head: time.Second, Still: time.Second, Idle: 100 * time.Millisecond}

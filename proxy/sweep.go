@@ -17,8 +17,9 @@ const (
 	watchAfter = int64(250 * time.Millisecond)
 
 	// crowded is from how many active connections on those that only wait for
-	// another request are parked after crowdedWait, for the memory they hold.
-	crowded     = 500
+	// another request are parked after crowdedWait, for the memory they hold,
+	// and new ones until they have sent something.
+	crowded     = 100
 	crowdedWait = 100 * time.Millisecond
 	// reliefAfter is after how many parkings the memory that was held by those
 	// connections is given back to the kernel, once no more than calm are
@@ -106,11 +107,12 @@ func (s *Server) look(now int64) time.Duration {
 	return 0
 }
 
-// join puts c among the active ones.
-func (s *Server) join(c *conn) {
+// join puts c among the active ones, and says how many they are.
+func (s *Server) join(c *conn) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.activate(c)
+	return s.active.n
 }
 
 // activate is called with s.mu held.
