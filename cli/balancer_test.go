@@ -40,7 +40,7 @@ func seen(now time.Time) []balancerReport {
 			Backends: []part.BackendStatus{
 				{Name: "s1", State: "up", Since: before(26 * time.Hour), Weight: 100, Effective: 100, InFlight: 3, Kept: 8, Latency: 1234567, Requests: 123456, Failures: 7},
 				{Name: "s2", State: "slow-start", Since: before(3 * time.Second), Weight: 100, Effective: 33.4, InFlight: 1, Kept: 1, Latency: 345678, Requests: 12},
-				{Name: "s3", State: "ejected", Why: "5 errors in a row", Since: before(2800 * time.Millisecond), Weight: 100, Requests: 9999, Failures: 5, Latency: 2345678901, Until: &until},
+				{Name: "s3", State: "ejected", Why: "5 errors", Since: before(2800 * time.Millisecond), Weight: 100, Requests: 9999, Failures: 5, Latency: 2345678901, Until: &until},
 			},
 		}},
 		{Server: "s2", Balancer: &part.BalancerStatus{

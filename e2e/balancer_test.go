@@ -30,6 +30,8 @@ func TestBalancer(t *testing.T) {
 		{"reload", c.reload},
 		{"drain", c.drain},
 		{"passthrough", c.passthrough},
+		{"one request", c.oneRequest},
+		{"HTTP/3", c.http3},
 		{"slow clients", c.slowClients},
 		{"too many connections", c.tooManyConnections},
 		{"upgrade", c.upgrade},

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // download is the large file as a client takes it whose line is slow.
@@ -89,7 +91,7 @@ func (c chaos) reload(t *testing.T) {
 		"  policy: hash\n  hash: path\n  retries: 1\n  timeout: 20s\n",
 	}
 	open := []tunnel{openTunnel(t, ring.Floating()), openTunnel(t, ring.Floating())}
-	before := workers(t)
+	before := pids(t, "trivet worker balancer", "trivet worker web")
 	s := underLoad(t, ring.Floating(), func(*steady) {
 		for i := range 20 {
 			text := settings[i%len(settings)]
@@ -101,20 +103,9 @@ func (c chaos) reload(t *testing.T) {
 		}
 	})
 	s.unnoticed(t)
-	if now := workers(t); !slices.Equal(now, before) {
-		t.Errorf("workers ran as %v, now as %v: they were restarted", before, now)
+	if diff := cmp.Diff(before, pids(t, "trivet worker balancer", "trivet worker web")); diff != "" {
+		t.Errorf("workers that were restarted (-before +after):\n%s", diff)
 	}
-}
-
-// workers are the processes of balancers and web servers.
-func workers(t *testing.T) (pids []int) {
-	t.Helper()
-	for _, server := range Servers {
-		pids = append(pids, processes(t, server, "trivet worker balancer")...)
-		pids = append(pids, processes(t, server, "trivet worker web")...)
-	}
-	slices.Sort(pids)
-	return pids
 }
 
 // A drained server gets no more, finishes what it has, and comes back as it was.
@@ -175,20 +166,38 @@ func (c chaos) drain(t *testing.T) {
 	s.unnoticed(t)
 }
 
-// Another build takes over on all servers: no request is sent twice, and what is open goes on.
+// Another build takes over on all servers: no request is sent twice, what is
+// open goes on, and app and database are not touched.
 func (c chaos) upgrade(t *testing.T) {
 	var open []tunnel
 	for i := range 6 {
 		open = append(open, openTunnel(t, ring.Address(1+i%3)))
 	}
 	slow := openDownload(t, ring.Floating())
+	untouched := pids(t, "mariadbd", "app/chaos")
+	was := builds(t)
+	o := operator(anotherBuild(t))
 	s := underLoad(t, ring.Floating(), func(*steady) {
-		if _, err := operator(anotherBuild(t)).Run(t.Context(), "upgrade"); err != nil {
+		out, err := o.Run(t.Context(), "upgrade")
+		if err != nil {
 			t.Fatal(err)
 		}
+		t.Log(out)
 		echoes(t, open, "after another build")
 	})
 	s.unnoticed(t)
+	now := builds(t)
+	for what, build := range now {
+		if build == "" || build == was[what] || build != now["s1 node"] {
+			t.Errorf("%s runs build %q after %q, want that of s1's node, %q", what, build, was[what], now["s1 node"])
+		}
+	}
+	if len(now) != 5*len(Servers) {
+		t.Errorf("%d processes have a build, want %d", len(now), 5*len(Servers))
+	}
+	if diff := cmp.Diff(untouched, pids(t, "mariadbd", "app/chaos")); diff != "" {
+		t.Errorf("processes that were restarted (-before +after):\n%s", diff)
+	}
 	if n := finishing(t); n == 0 {
 		t.Error("no former process finishes what is open")
 	}
@@ -197,6 +206,22 @@ func (c chaos) upgrade(t *testing.T) {
 		_ = u.c.Close()
 	}
 	eventually(t, 60*time.Second, "the end of the former processes", func() bool { return finishing(t) == 0 })
+	out, err := o.Run(t.Context(), "upgrade")
+	if err != nil || strings.Count(out, "already") != len(Servers) {
+		t.Errorf("a second upgrade: %v, want that all run it already:\n%s", err, out)
+	}
+}
+
+// pids are the processes of those words on all servers.
+func pids(t *testing.T, words ...string) map[string][]int {
+	t.Helper()
+	all := map[string][]int{}
+	for _, server := range Servers {
+		for _, w := range words {
+			all[server+" "+w] = processes(t, server, w)
+		}
+	}
+	return all
 }
 
 // With passthrough the web servers open the visitors' encryption: nothing is

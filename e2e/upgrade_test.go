@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -81,49 +80,6 @@ func (l *Load) acknowledged(t *testing.T) {
 	t.Helper()
 	if n := len(l.Lost); n > (n+len(l.Acked))/20 {
 		t.Errorf("%d of %d posts were not acknowledged, the first: %s", n, n+len(l.Acked), l.Lost[0])
-	}
-}
-
-// Another build takes over on all servers and no visitor notices; the app and the database are not touched.
-func TestUpgrade(t *testing.T) {
-	ensureUp(t)
-	words := []string{"mariadbd", "foobar"}
-	before := map[string][]int{}
-	for _, server := range Servers {
-		for _, w := range words {
-			before[server+" "+w] = processes(t, server, w)
-		}
-	}
-	was := builds(t)
-	o := operator(anotherBuild(t))
-	l := load(t, func(*Load) {
-		out, err := o.Run(t.Context(), "upgrade")
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Log(out)
-	})
-	l.whole(t)
-	l.acknowledged(t)
-	now := builds(t)
-	for what, build := range now {
-		if build == "" || build == was[what] || build != now["s1 node"] {
-			t.Errorf("%s runs build %q after %q, want that of s1's node, %q", what, build, was[what], now["s1 node"])
-		}
-	}
-	if len(now) != 5*len(Servers) {
-		t.Errorf("%d processes have a build, want %d", len(now), 5*len(Servers))
-	}
-	for _, server := range Servers {
-		for _, w := range words {
-			if got := processes(t, server, w); !slices.Equal(got, before[server+" "+w]) {
-				t.Errorf("%s: %s ran as %v, now as %v: it was restarted", server, w, before[server+" "+w], got)
-			}
-		}
-	}
-	out, err := o.Run(t.Context(), "upgrade")
-	if err != nil || strings.Count(out, "already") != len(Servers) {
-		t.Errorf("a second upgrade: %v, want that all run it already:\n%s", err, out)
 	}
 }
 

@@ -103,7 +103,7 @@ type Balancer struct {
 
 // Eject is passive health: by what visitors' requests meet.
 type Eject struct {
-	// Errors in a row (no answer, or 502 to 504) that eject a server; 0: none do.
+	// Errors (no answer, or 502 to 504) that eject a server, each good answer counting one back; 0: none do.
 	Errors int `json:"errors" yaml:"errors"`
 	// Slower is how many times slower than the median of the others a server may answer before it is ejected; 0: any.
 	Slower int `json:"slower" yaml:"slower"`

@@ -10,7 +10,7 @@ import (
 // Ejection says when a target that fails visitors is taken out of the choice
 // for a while, whatever its checks say.
 type Ejection struct {
-	Errors int           // in a row (no answer, or 502 to 504); 0: none eject
+	Errors int           // no answer, or 502 to 504; each good answer counts one back; 0: none eject
 	Slower int           // times the median of the others; 0: any
 	For    time.Duration // the first time; longer each time in a row; 0: never
 	Most   int           // per cent of the targets that may be out at a time; one may always, of two and more
@@ -28,7 +28,7 @@ const (
 
 // passive is what visitors' requests met at a target.
 type passive struct {
-	errors atomic.Int32 // in a row
+	errors atomic.Int32 // less the good answers since
 	times  spread       // to an answer's head, not judged yet
 
 	// The sweep's own.
@@ -75,19 +75,20 @@ func (c *Conn) failed() (now, took int64) {
 }
 
 func (t *Target) succeeded(c *Conn, p *Pool) {
-	if t.passive.errors.Load() != 0 {
-		t.passive.errors.Store(0)
+	// One back, not all: a server whose app is broken may still serve its files.
+	if n := t.passive.errors.Load(); n > 0 {
+		t.passive.errors.CompareAndSwap(n, n-1)
 	}
 	if p != nil && c.came && c.took > 0 && p.settings.Load().Adaptive {
 		p.adaptive.times.add(c.took)
 	}
 }
 
-// countError ejects the target if there were enough in a row.
+// countError ejects the target if there were enough.
 func (t *Target) countError(p *Pool) {
 	n := int(t.passive.errors.Add(1))
 	if limit := p.Settings().Eject.Errors; limit > 0 && n >= limit {
-		p.eject(t, fmt.Sprintf("%d errors in a row", n))
+		p.eject(t, fmt.Sprintf("%d errors", n))
 	}
 }
 

@@ -191,11 +191,11 @@ func TestEjectionByErrors(t *testing.T) {
 		exchange(t, a, time.Millisecond, OK)
 		exchange(t, a, time.Millisecond, Bad)
 		if got := a.Status().State; got != "up" {
-			t.Errorf("errors that are not in a row: got %s, want up", got)
+			t.Errorf("errors with a good answer between: got %s, want up", got)
 		}
 		bad(a)
 		if got := a.Status(); got.State != "ejected" || time.Until(got.Until) != 10*time.Second || got.Failures != 6 {
-			t.Errorf("3 errors in a row: got %+v", got)
+			t.Errorf("3 errors: got %+v", got)
 		}
 		bad(b)
 		if got := b.Status().State; got != "up" {
@@ -217,8 +217,24 @@ func TestEjectionByErrors(t *testing.T) {
 		if got := time.Until(a.Status().Until); got != 10*time.Second {
 			t.Errorf("after a good while: out for %s, want 10s", got)
 		}
-		if diff := cmp.Diff("a up→ejected: 3 errors in a row", told()[0]); diff != "" {
+		if diff := cmp.Diff("a up→ejected: 3 errors", told()[0]); diff != "" {
 			t.Error(diff)
+		}
+	})
+}
+
+// A server whose app fails, while half of what it is asked is files, is ejected all the same.
+func TestEjectionWithGoodAnswersBetween(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		a, b := inertTarget("a", 1), inertTarget("b", 1)
+		watched(Settings{Eject: Ejection{Errors: 5, For: time.Minute, Most: 50}}, a, b)
+		for range 5 {
+			for _, o := range []Outcome{Bad, OK, Bad} {
+				exchange(t, a, time.Millisecond, o)
+			}
+		}
+		if got := a.Status().State; got != "ejected" {
+			t.Errorf("two errors to each good answer: got %s, want ejected", got)
 		}
 	})
 }
