@@ -199,6 +199,9 @@ func (c chaos) misbehaves(t *testing.T, fault string, ejected bool) {
 		}
 		s.more(t, 2*steadyRate)
 		got = backendOf(t, holder, other).Requests
+		if b := balancerOf(t, holder); b.Shed > 0 || b.Queued > 0 {
+			t.Logf("%+v", b)
+		}
 		if err := os.Remove(file); err != nil {
 			t.Fatal(err)
 		}
