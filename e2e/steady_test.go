@@ -181,6 +181,16 @@ func (s *steady) figures() figures {
 	return f
 }
 
+// forgive drops the failures of requests that were sent before a moment, and
+// says how many there were.
+func (s *steady) forgive(before time.Time) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := len(s.failed)
+	s.failed = slices.DeleteFunc(s.failed, func(f Failure) bool { return f.Begun.Before(before) })
+	return n - len(s.failed)
+}
+
 // none asserts that no request failed. It logs the figures.
 func (s *steady) none(t *testing.T) figures {
 	t.Helper()
