@@ -50,7 +50,16 @@ func (a *incoming) bad() bool {
 func (a *incoming) whole() bool { return a.done }
 
 // reusable says whether the connection can carry another exchange.
-func (a *incoming) reusable() bool { return a.done && !a.excess && !a.response.Close }
+func (a *incoming) reusable() bool {
+	return a.done && !a.excess && !a.response.Close && !a.mayFollow()
+}
+
+// mayFollow says that the target may yet send a body that by rule is none: of
+// HEAD, 204 or 304. The next visitor would get it as the answer. A target by TLS
+// is a server of our own, which knows better.
+func (a *incoming) mayFollow() bool {
+	return a.response.Declared != 0 && !a.hasBody() && a.journey.conn.Plain()
+}
 
 // receive reads the head, and as much of the body as is held back. On error
 // the answer must not be used.

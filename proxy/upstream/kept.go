@@ -10,14 +10,18 @@ import (
 
 const (
 	keptLimit   = 256                          // unused connections of one target
-	looksFresh  = int64(50 * time.Millisecond) // unused for less: not looked at, unless asked
+	looksFresh  = int64(50 * time.Millisecond) // with TLS, unused for less: not looked at, unless asked
 	idleTimeout = 30 * time.Second             // of a TargetConfig without one
 	reapEvery   = 5 * time.Second
 )
 
-// Take returns a kept connection, the last used, or nil. One that was unused
-// for a while is looked at first, any one if fresh: for a request that may not
-// be sent twice.
+// Plain says that it goes without TLS.
+func (c *Conn) Plain() bool { return c.plain }
+
+// Take returns a kept connection, the last used, or nil. A plain one is looked
+// at first, for bytes beyond the last answer would be read as the next one. So
+// is one that was unused for a while, and any one if fresh: for a request that
+// may not be sent twice.
 func (t *Target) Take(now int64, fresh bool) *Conn {
 	for {
 		t.mu.Lock()
@@ -30,7 +34,7 @@ func (t *Target) Take(now int64, fresh bool) *Conn {
 		t.kept[n-1] = nil
 		t.kept = t.kept[:n-1]
 		t.mu.Unlock()
-		if (fresh || now-c.used > looksFresh) && c.gone() {
+		if (fresh || c.plain || now-c.used > looksFresh) && c.gone() {
 			_ = c.Close()
 			continue
 		}
@@ -65,6 +69,9 @@ func (c *Conn) peek(fd uintptr) bool {
 func (t *Target) keep(c *Conn) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if len(t.waiting) > 0 && c.plain && c.reused && c.gone() {
+		return false
+	}
 	if w := t.nextWaiting(); w != nil {
 		w.got <- result{conn: c}
 		return true
