@@ -20,7 +20,7 @@ func (s *Server) ServePacket(ctx context.Context, c net.PacketConn, cfg *tls.Con
 	r := s.rules.Load()
 	err := h3.New(h3.Config{
 		TLS: cfg, Handle: s.handleH3, Refused: func(status int) { s.refused(3, status) }, Log: s.config.Log,
-		Limits: r.limits, Connections: s.connections(), Idle: r.times.Idle, Still: r.times.Still,
+		Limits: r.limits, Connections: s.connections(), Idle: r.times.Idle, Still: r.times.Still, Rate: r.times.Rate,
 		Grace: min(s.config.Grace, packetGrace),
 	}).Serve(ctx, c)
 	return errors.Join(err, c.Close())

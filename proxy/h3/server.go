@@ -47,6 +47,7 @@ type Config struct {
 	Unproven    int           // connections that may begin in a second before addresses have to be proven; 500
 	Idle        time.Duration // without a request until a connection ends; 60 s
 	Still       time.Duration // that a visitor may make no progress; 30 s
+	Rate        int           // bytes in a second that a stream must move while its visitor is waited for, once that took Still; 250
 	Grace       time.Duration // for requests to end; 30 s
 	// Secret, if not empty, is the same in all processes that serve an address,
 	// one after the other or side by side. One that does not know a connection,
@@ -67,6 +68,7 @@ func (c *Config) complete() {
 	orDefault(&c.Unproven, 500)
 	orDefault(&c.Idle, time.Minute)
 	orDefault(&c.Still, 30*time.Second)
+	orDefault(&c.Rate, 250)
 	orDefault(&c.Grace, 30*time.Second)
 	orDefault(&c.Window, 1<<20)
 	if c.Log == nil {

@@ -16,8 +16,8 @@ import (
 
 // Why a method of a Stream fails, for callers to branch on.
 var (
-	// ErrStill: the visitor made no progress for Config.Still.
-	ErrStill = errors.New("client made no progress in time")
+	// ErrStill: the visitor made no progress for Config.Still, or less than Config.Rate.
+	ErrStill = errors.New("client made too little progress in time")
 	// ErrEnded: Read after the answer has ended before the body.
 	ErrEnded = errors.New("stream was answered before its body ended")
 	// ErrBody: the answer's body is not as long as was said.
@@ -38,6 +38,7 @@ type Stream struct {
 	ahead   [1]byte // of the body, read to see whether there is one
 	isAhead bool
 	atEnd   bool // of the body
+	pace    pace
 
 	mu     sync.Mutex
 	begun  bool  // the answer's head is out
@@ -85,11 +86,23 @@ func (s *Stream) Read(p []byte) (int, error) {
 	if err := s.await(); err != nil {
 		return 0, err
 	}
+	began := time.Now()
 	n, err := readBody(s.r, p)
-	if err == nil {
-		return n, nil
+	switch {
+	case err != nil:
+		return n, s.why(err)
+	case s.isSlow(n, began):
+		return n, ErrStill
 	}
-	return n, s.why(err)
+	return n, nil
+}
+
+// isSlow counts n bytes that were read, and says whether that is too slow: only
+// before the answer, for later there may be nothing to say.
+func (s *Stream) isSlow(n int, began time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.begun && s.pace.moved(n, began, &s.server.cfg)
 }
 
 // await makes ready for a Read.
@@ -183,9 +196,6 @@ func setFields(h http.Header, fields []wire.Field, length bool) {
 	}
 }
 
-// piece is how much is written under one time limit.
-const piece = 64 << 10
-
 // Write sends a part of the answer's body.
 func (s *Stream) Write(p []byte) (n int, err error) {
 	if err := s.owe(len(p)); err != nil || len(p) == 0 {
@@ -194,11 +204,16 @@ func (s *Stream) Write(p []byte) (n int, err error) {
 	if s.bare {
 		return len(p), nil
 	}
+	cfg := &s.server.cfg
 	for n < len(p) && err == nil {
-		_ = s.control.SetWriteDeadline(time.Now().Add(s.server.cfg.Still)) // a closed stream: Write tells
+		began := time.Now()
+		_ = s.control.SetWriteDeadline(began.Add(cfg.Still)) // a closed stream: Write tells
 		var k int
-		k, err = s.w.Write(p[n:min(len(p), n+piece)])
+		k, err = s.w.Write(p[n:min(len(p), n+cfg.piece())])
 		n += k
+		if s.pace.moved(k, began, cfg) && err == nil {
+			err = ErrStill
+		}
 	}
 	return n, s.slow(err)
 }
