@@ -104,6 +104,34 @@ func givenTrace(fields []wire.Field) []byte {
 	return id
 }
 
+// givenHost is the X-Forwarded-Host that the last proxy said, if it is a host: a
+// proxy may pass on what a visitor made up, and it goes into Forwarded.
+func givenHost(fields []wire.Field) []byte {
+	if host := last(fields, wire.XForwardedHost); wire.ValidHost(host) {
+		return host
+	}
+	return nil
+}
+
+// givenProto is the X-Forwarded-Proto that the last proxy said, if it is one of the web's.
+func givenProto(fields []wire.Field) []byte {
+	switch proto := last(fields, wire.XForwardedProto); string(proto) {
+	case "http", "https":
+		return proto
+	}
+	return nil
+}
+
+// last is the last element of a list field that may come in several lines.
+func last(fields []wire.Field, k wire.Kind) []byte {
+	for _, f := range slices.Backward(fields) {
+		if f.Kind == k {
+			return bytes.TrimSpace(f.Value[bytes.LastIndexByte(f.Value, ',')+1:])
+		}
+	}
+	return nil
+}
+
 func isHex(b []byte) bool {
 	for _, c := range b {
 		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
@@ -129,7 +157,7 @@ func (r *Rules) claim(x *proxy.Exchange) {
 	trusted := r.trusts(x.Peer.Addr())
 	if trusted {
 		before = joined(x, wire.XForwardedFor)
-		host, proto = wire.Find(x.Request.Fields, wire.XForwardedHost), wire.Find(x.Request.Fields, wire.XForwardedProto)
+		host, proto = givenHost(x.Request.Fields), givenProto(x.Request.Fields)
 	}
 	if host == nil {
 		host = x.Request.Host

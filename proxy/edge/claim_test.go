@@ -107,6 +107,30 @@ func TestClaims(t *testing.T) {
 	}
 }
 
+// TestGivenHost: what a trusted proxy passes on is taken over if it cannot be mistaken.
+func TestGivenHost(t *testing.T) {
+	tests := []struct{ host, proto, wantHost, wantProto string }{
+		{"a.example", "http", "a.example", "http"},
+		{"a.example:8080", "https", "a.example:8080", "https"},
+		{"[2001:db8::1]:443", "https", "[2001:db8::1]:443", "https"},
+		{"first.example, last.example", "http, https", "last.example", "https"},
+		{`a"b;c`, `gopher" evil`, "www.foobar.com", "https"},
+		{`a";for=6.6.6.6`, "HTTP", "www.foobar.com", "https"},
+		{"", "", "www.foobar.com", "https"},
+		{"a.example,", "http,", "www.foobar.com", "https"},
+	}
+	for _, tt := range tests {
+		x := exchange(t, "203.0.113.7:1000", "X-Forwarded-Host: "+tt.host, "X-Forwarded-Proto: "+tt.proto)
+		rules("203.0.113.0/24").claim(x)
+		got := forwardedFields(x)
+		forwarded := `for=203.0.113.7;host="` + tt.wantHost + `";proto=` + tt.wantProto
+		if got["x-forwarded-host"] != tt.wantHost || got["x-forwarded-proto"] != tt.wantProto || got["forwarded"] != forwarded {
+			t.Errorf("host %q, proto %q: got %q, %q, %q; want %q, %q, %q", tt.host, tt.proto,
+				got["x-forwarded-host"], got["x-forwarded-proto"], got["forwarded"], tt.wantHost, tt.wantProto, forwarded)
+		}
+	}
+}
+
 func TestVisitor(t *testing.T) {
 	tests := []struct{ chain, want string }{
 		{"198.51.100.1", "198.51.100.1"},
