@@ -169,11 +169,13 @@ func (t *Target) Drain(out bool) {
 	if t.drained.Swap(out) == out {
 		return
 	}
+	why := "" // of coming back
 	if out {
+		why = "drained by an operator"
 		t.closeKept()
 	}
 	t.wake()
-	t.tell("drained by an operator")
+	t.tell(why)
 }
 
 // Retire closes the kept connections of a target that gets no more requests;
