@@ -203,10 +203,26 @@ func (o *outgoing) endBody(conn *upstream.Conn) error {
 		return nil
 	}
 	var room [512]byte
-	if _, err := conn.Write(wire.AppendTrailer(room[:0], x.Stream.Trailer())); err != nil {
+	if _, err := conn.Write(wire.AppendTrailer(room[:0], o.trailer())); err != nil {
 		return errTarget
 	}
 	return nil
+}
+
+// trailer is what followed the body and may be forwarded: some targets take it
+// for part of the head.
+func (o *outgoing) trailer() []wire.Field {
+	trailer, keep := o.journey.exchange.Stream.Trailer(), o.journey.forwarder.Keep
+	if keep == nil {
+		return trailer
+	}
+	var kept []wire.Field
+	for i := range trailer {
+		if keep(&trailer[i]) {
+			kept = append(kept, trailer[i])
+		}
+	}
+	return kept
 }
 
 var (
