@@ -8,7 +8,7 @@ import (
 
 const (
 	limitFirst   = 1000.0
-	limitLeast   = 20.0
+	limitLeast   = 100.0 // a moment in which the machine itself is busy must not shed
 	limitMost    = 20000.0
 	limitWindow  = int64(250 * time.Millisecond)
 	limitSamples = 20  // that a window must have

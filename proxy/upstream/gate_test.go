@@ -254,7 +254,7 @@ func TestOverloadIsShed(t *testing.T) {
 		if l.longest > 500*time.Millisecond {
 			t.Errorf("longest wait under overload: got %s", l.longest)
 		}
-		if limit := p.Status().Limit; limit > 150 {
+		if limit := p.Status().Limit; limit > 3*limitLeast {
 			t.Errorf("limit under overload of 40 workers: got %d", limit)
 		}
 		after := offer(t, p, b, 1500, 10*time.Second)
