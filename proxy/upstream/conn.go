@@ -170,8 +170,13 @@ func (c *Conn) Cause() error {
 }
 
 // Tunnel tells that the connection has become a tunnel: it counts neither for
-// the limit of requests nor for time limits any more. Done ends it.
+// the limit of requests nor for time limits any more, and is not taken back when
+// its target goes down. Done ends it.
 func (c *Conn) Tunnel() {
+	if p := c.phase.Load(); p > 0 {
+		c.phase.CompareAndSwap(p, phaseNone)
+	}
+	c.settled()
 	c.tunnel = true
 	c.target.tunnels.Add(1)
 	c.target.leave()

@@ -143,6 +143,25 @@ func TestTunnelIsNotLookedAfter(t *testing.T) {
 	})
 }
 
+// A connection that was passed through has never had an answer's head.
+func TestTunnelIsNotTakenBack(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := inertPool(Settings{Timeout: time.Second}, 1)
+		g := p.Targets()[0]
+		c := dialed(t, g)
+		c.Tunnel()
+		g.SetState(Down, "")
+		time.Sleep(time.Minute)
+		if err := c.Cause(); err != nil {
+			t.Errorf("when its target went down: got %v, want nil", err)
+		}
+		if n := p.gate.begun.Load(); n != 0 {
+			t.Errorf("counted as begun: got %d, want 0", n)
+		}
+		c.Done(OK, false)
+	})
+}
+
 func TestWait(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		g := inertTarget("a", 1)
