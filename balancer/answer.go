@@ -15,7 +15,7 @@ func (b *Balancer) redirect(x *proxy.Exchange) {
 func (b *Balancer) enter(x *proxy.Exchange) *view {
 	v := b.now.Load()
 	x.Local = v
-	b.meters.inFlight.Inc()
+	b.meters.visits.Enter()
 	return v
 }
 

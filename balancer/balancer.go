@@ -96,9 +96,10 @@ type view struct {
 func New(c Config) *Balancer {
 	b := &Balancer{
 		log: c.Log, http: c.HTTP, https: c.HTTPS, quic: c.QUIC, turn: c.Turn,
-		access: access.New(c.Access), visitors: ticket.New(nil, "h2", "http/1.1"),
-		ready: make(chan struct{}), changed: make(chan struct{}, 1),
+		access: access.New(c.Access),
+		ready:  make(chan struct{}), changed: make(chan struct{}, 1),
 	}
+	b.visitors = ticket.New(b.met, "h2", "http/1.1")
 	b.pool = upstream.NewPool(upstream.PoolConfig{Suspect: b.suspect, Changed: b.noteState})
 	b.raw = upstream.NewPool(upstream.PoolConfig{Suspect: b.suspect})
 	b.meters = newMeters(c.Metrics, b)

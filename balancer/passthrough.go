@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"trivet/proxy"
@@ -38,10 +39,11 @@ type tlsSwitch struct {
 	balancer *Balancer
 	inner    net.Listener
 	here     *proxy.Handed
+	passed   atomic.Int64 // connections that are passed through, from their first byte on
 }
 
 func newSwitch(b *Balancer, l net.Listener) *tlsSwitch {
-	return &tlsSwitch{b, l, proxy.NewHanded(l.Addr())}
+	return &tlsSwitch{balancer: b, inner: l, here: proxy.NewHanded(l.Addr())}
 }
 
 // run accepts until ctx ends, and returns when all that was passed through has
@@ -65,11 +67,15 @@ func (s *tlsSwitch) open(passing context.Context, wg *sync.WaitGroup, c net.Conn
 	switch b := s.balancer.now.Load().site.Balancer; {
 	case b.TLS != site.TLSPassthrough:
 		s.here.Take(c)
-	case s.balancer.raw.InFlight() >= int64(b.Limits.Connections):
+	case s.passed.Load() >= int64(b.Limits.Connections):
 		s.balancer.meters.refused.Inc()
 		_ = c.Close()
 	default:
-		wg.Go(func() { s.balancer.pass(passing, c) })
+		s.passed.Add(1)
+		wg.Go(func() {
+			defer s.passed.Add(-1)
+			s.balancer.pass(passing, c)
+		})
 	}
 }
 

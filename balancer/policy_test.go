@@ -254,6 +254,9 @@ func TestPassthrough(t *testing.T) {
 			t.Errorf("h2 %v: got %s %d %q", h2, resp.Proto, resp.StatusCode, body)
 		}
 	}
+	s.passedClaims()
+	s.passedCounts()
+	s.passedLimits()
 	if resp, _ := ask(t, s.visitor(true), request(t, "GET", "https://foobar.com/x")); resp.Header.Get("Location") != "https://"+domain+"/x" {
 		t.Errorf("alias: got %d %q", resp.StatusCode, resp.Header.Get("Location"))
 	}

@@ -99,9 +99,25 @@ func (b *Balancer) server(c site.Balancer, h func(*proxy.Exchange), secure *tls.
 	})
 }
 
+// errNoHTTP3 ends a handshake for HTTP/3 while the site has none.
+var errNoHTTP3 = errors.New("the site does not offer HTTP/3")
+
+func offersHTTP3(s *site.Site) bool {
+	return s.Balancer.HTTP3 && s.Balancer.TLS != site.TLSPassthrough
+}
+
+// met has the last word on each visitor's handshake. Whoever heard of HTTP/3
+// while the site offered it comes back by TCP.
+func (b *Balancer) met(cs tls.ConnectionState) error {
+	if v := b.now.Load(); cs.NegotiatedProtocol == "h3" && (v == nil || !offersHTTP3(v.site)) {
+		return errNoHTTP3
+	}
+	return nil
+}
+
 // altSvc says where HTTP/3 is offered: at the port that visitors use anyway.
 func (b *Balancer) altSvc(s *site.Site) string {
-	if b.quic == nil || !s.Balancer.HTTP3 || s.Balancer.TLS == site.TLSPassthrough {
+	if b.quic == nil || !offersHTTP3(s) {
 		return ""
 	}
 	_, port, err := net.SplitHostPort(b.quic.LocalAddr().String())

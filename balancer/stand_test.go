@@ -48,6 +48,7 @@ type server struct {
 	web    *web.Web
 	state  part.State
 	access *proxytest.Lines
+	meters *metric.Registry
 	app    http.HandlerFunc
 	mu     sync.Mutex
 }
@@ -114,8 +115,8 @@ func (s *stand) addServer(name string) {
 		Release:      part.Release{Hash: "r", Dir: dir},
 		Instances:    []part.Instance{{Name: "1-1", Network: "unix", Address: s.startApp(srv)}},
 	}
-	srv.access = &proxytest.Lines{}
-	srv.web = web.New(web.Config{Log: slog.New(slog.DiscardHandler), Metrics: metric.NewRegistry(), Listener: l, Access: srv.access})
+	srv.access, srv.meters = &proxytest.Lines{}, metric.NewRegistry()
+	srv.web = web.New(web.Config{Log: slog.New(slog.DiscardHandler), Metrics: srv.meters, Listener: l, Access: srv.access})
 	if err := srv.web.Apply(s.t.Context(), srv.state); err != nil {
 		s.t.Fatal(err)
 	}
@@ -160,10 +161,12 @@ func (s *stand) start() {
 		s.t.Fatal(err)
 	}
 	s.quic = packets.LocalAddr().String()
+	turn := make(chan struct{})
+	close(turn)
 	s.http, s.https = plain.Addr().String(), secure.Addr().String()
 	s.b = balancer.New(balancer.Config{
 		Log: slog.New(slog.NewTextHandler(testWriter{s.t}, nil)), Metrics: metric.NewRegistry(),
-		HTTP: plain, HTTPS: secure, QUIC: packets, Access: s.access,
+		HTTP: plain, HTTPS: secure, QUIC: packets, Turn: turn, Access: s.access,
 	})
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop, s.done = stop, make(chan error, 1)

@@ -28,8 +28,8 @@ const (
 )
 
 // meaningOf says what a series of a process means. Visitors' requests are
-// counted where they arrive, at the balancer, also at one that has handed over
-// to another and finishes.
+// counted where they arrive: at the balancer, also at one that has handed over
+// to another and finishes, and with passthrough at the web server.
 func meaningOf(l labels.Labels, process string) meaning {
 	process, _, _ = strings.Cut(process, retiring)
 	switch name := l.Get(model.MetricNameLabel); {
@@ -41,7 +41,7 @@ func meaningOf(l labels.Labels, process string) meaning {
 		return meansProcess
 	case name == "trivet_web_requests_total":
 		return meansServed
-	case process != part.Balancer:
+	case process != part.Balancer && process != part.Web:
 		return meansNothing
 	case name == "trivet_requests_total":
 		if code := l.Get("code"); len(code) == 3 && code[0] == '5' {

@@ -18,7 +18,7 @@ var (
 )
 
 // answer is the way of a request: file, folder, app.
-func (w *Web) answer(x *proxy.Exchange, v *view) {
+func (w *Web) answer(x *proxy.Exchange, v *view, app *proxy.Forwarder) {
 	path, query, escaped := pathOf(x.Request.Path)
 	if f := v.files.byPath[string(path)]; f != nil {
 		w.answerFile(x, v, f)
@@ -30,7 +30,7 @@ func (w *Web) answer(x *proxy.Exchange, v *view) {
 	}
 	switch {
 	case v.hasApp:
-		w.app.Forward(x)
+		app.Forward(x)
 	case string(path) == v.site.Balancer.Health.Path:
 		answerText(x, 200, "ok")
 	default:

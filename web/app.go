@@ -9,6 +9,7 @@ import (
 
 	"trivet/internal/part"
 	"trivet/proxy"
+	"trivet/proxy/edge"
 	"trivet/proxy/upstream"
 	"trivet/proxy/wire"
 )
@@ -46,6 +47,10 @@ func targets(present []*upstream.Target, instances []part.Instance) []*upstream.
 func keep(f *wire.Field) bool {
 	return f.Kind != wire.Trivet && f.Kind != wire.Underscore && f.Kind != wire.Traceparent
 }
+
+// keepOfVisitor is what the app sees of a visitor's own request: nothing in it
+// either that says where it came from.
+func keepOfVisitor(f *wire.Field) bool { return edge.Keep(f) && keep(f) }
 
 // fail answers a request that no instance answered.
 func (w *Web) fail(x *proxy.Exchange, status int, err error) {

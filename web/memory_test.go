@@ -52,7 +52,7 @@ func BenchmarkRequest(b *testing.B) {
 				upstream.NewTarget(upstream.TargetConfig{Name: "1-1", State: upstream.Up, Dial: proxytest.Answering(
 					"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 130\r\n\r\n" + strings.Repeat("x", 130))}),
 			}})
-			proxytest.Benchmark(b, w.server(w.fromBalancer, nil).Serve, "GET "+path+balancerRequest, "HTTP/1.1 200")
+			proxytest.Benchmark(b, w.forBalancers(s.Balancer, nil).Serve, "GET "+path+balancerRequest, "HTTP/1.1 200")
 		})
 	}
 }

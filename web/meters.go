@@ -3,16 +3,17 @@ package web
 import (
 	"strconv"
 	"sync"
-	"time"
 
 	"trivet/internal/metric"
 	"trivet/proxy"
+	"trivet/proxy/edge"
 	"trivet/proxy/upstream"
 )
 
 // meters are what the web server counts. Health checks are not counted: they
 // are no visitor's.
 type meters struct {
+	visits   *edge.Meters // of visitors that the balancers pass through
 	requests *metric.CounterVec
 	seconds  metric.Histogram
 
@@ -25,6 +26,7 @@ func newMeters(r *metric.Registry, pool *upstream.Pool) *meters {
 		func() float64 { return float64(pool.InFlight()) })
 	seconds := r.Histogram("trivet_web_request_seconds", "Time to answer a request, tunnels apart.")
 	return &meters{
+		visits:   edge.NewMeters(r),
 		requests: r.Counter("trivet_web_requests_total", "Requests answered by the web server, by status.", "code"),
 		seconds:  seconds.WithLabelValues().(metric.Histogram),
 		byCode:   map[int]metric.Counter{},
@@ -48,12 +50,18 @@ func (w *Web) done(x *proxy.Exchange) {
 	if x.Local == isCheck {
 		return
 	}
-	now := time.Now()
 	w.meters.count(x.Status)
 	if x.Status != 101 {
-		w.meters.seconds.Observe(now.Sub(x.Begin).Seconds())
+		w.meters.seconds.Observe(x.Times.Total.Seconds())
 	}
 	if v := w.now.Load(); v != nil {
-		w.access.Write(v.form, x, now)
+		w.access.Write(v.form, x)
 	}
+}
+
+// doneVisitor follows up each request of a visitor that came here unopened:
+// what a balancer would count of it, too.
+func (w *Web) doneVisitor(x *proxy.Exchange) {
+	w.meters.visits.Count(x, string(w.now.Load().server), x.Local != nil)
+	w.done(x)
 }

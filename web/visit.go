@@ -2,6 +2,7 @@ package web
 
 import (
 	"net/netip"
+	"slices"
 
 	"trivet/proxy"
 	"trivet/proxy/edge"
@@ -25,16 +26,20 @@ func (w *Web) fromBalancer(x *proxy.Exchange) {
 	}
 	x.Client = visitor(x)
 	edge.Follow(x)
-	w.answer(x, v)
+	w.answer(x, v, w.app)
 }
 
 // fromVisitor answers a request whose TLS was passed through to here.
 func (w *Web) fromVisitor(x *proxy.Exchange) {
 	v := w.now.Load()
+	x.Local = v
+	w.meters.visits.Enter()
 	x.Out = append(x.Out, wire.Field{Name: servedBy, Value: v.server})
-	if v.rules.Admit(x) {
-		w.answer(x, v)
+	if !v.rules.Admit(x) {
+		return
 	}
+	x.Up = slices.DeleteFunc(x.Up, func(f wire.Field) bool { return f.Kind == wire.Trivet }) // for web servers, not the app
+	w.answer(x, v, w.edge)
 }
 
 // visitor is who the balancer says asks.

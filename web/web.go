@@ -15,7 +15,6 @@ package web
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -34,7 +33,6 @@ import (
 	"trivet/proxy/edge"
 	"trivet/proxy/ticket"
 	"trivet/proxy/upstream"
-	"trivet/proxy/wire"
 	"trivet/site"
 )
 
@@ -77,8 +75,10 @@ type Web struct {
 	identity mtls.Source
 	visitors *ticket.Door // TLS of visitors that the balancers pass through
 	pool     *upstream.Pool
-	app      *proxy.Forwarder
+	app      *proxy.Forwarder // for what balancers ask
+	edge     *proxy.Forwarder // for what visitors ask, whose word for themselves counts nothing
 	now      atomic.Pointer[view]
+	servers  atomic.Pointer[servers]
 	checks   atomic.Uint32
 	ready    chan struct{} // closed by the first Apply
 	once     sync.Once
@@ -106,6 +106,7 @@ func New(c Config) *Web {
 	}
 	w.meters = newMeters(c.Metrics, w.pool)
 	w.app = &proxy.Forwarder{Pool: w.pool, Keep: keep, Fail: w.fail}
+	w.edge = &proxy.Forwarder{Pool: w.pool, Keep: keepOfVisitor, Fail: w.fail}
 	return w
 }
 
@@ -138,6 +139,9 @@ func (w *Web) Apply(ctx context.Context, s part.State) error {
 		site: s.Site, server: []byte(s.Server), files: files, hasApp: s.Site.App.Source != "",
 		form: access.FormOf(s.Site.Balancer.AccessLog), rules: edge.New(s.Site, ""),
 	})
+	if run := w.servers.Load(); run != nil {
+		run.set(s.Site.Balancer)
+	}
 	w.once.Do(func() { close(w.ready) })
 	return nil
 }
@@ -179,14 +183,12 @@ func (w *Web) Run(ctx context.Context) error {
 	}
 	w.serving.Store(true)
 	defer w.serving.Store(false)
-	s := newSplit(w.listener)
+	s, run := newSplit(w.listener), w.start()
 	results := make(chan error, 2)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	go func() {
-		results <- w.server(w.fromBalancer, mtls.Server(&w.identity, part.Balancer)).Serve(ctx, s.balancers)
-	}()
-	go func() { results <- w.server(w.fromVisitor, w.visitors.TLS()).Serve(ctx, s.visitors) }()
+	go func() { results <- run.balancers.Serve(ctx, s.balancers) }()
+	go func() { results <- run.visitors.Serve(ctx, s.visitors) }()
 	splitting := make(chan error, 1)
 	go func() { splitting <- s.run(ctx) }()
 	err := <-splitting // nil once ctx has ended
@@ -194,16 +196,16 @@ func (w *Web) Run(ctx context.Context) error {
 	return errors.Join(err, <-results, <-results)
 }
 
-// server is one for balancers or for visitors. What visitors may send is what
-// the site says; a balancer has seen to that already.
-func (w *Web) server(h func(*proxy.Exchange), secure *tls.Config) *proxy.Server {
-	l := w.now.Load().site.Balancer.Limits
-	return proxy.NewServer(proxy.Config{
-		Log: w.log, Handler: h, Done: w.done, TLS: secure, HTTP2: true,
-		Limits: wire.Limits{Head: l.Head + beyondHead, Field: l.Head + beyondHead, Target: l.Head, Count: mostFields + beyondCount},
-		Times:  proxy.Times{Head: headTimeout, Idle: idleTimeout, Still: still},
-		Grace:  drainGrace, TunnelGrace: tunnelGrace, Linger: linger,
-	})
+// start makes the servers, which an Apply may change from now on.
+func (w *Web) start() *servers {
+	c := w.now.Load().site.Balancer
+	run := &servers{
+		balancers: w.forBalancers(c, mtls.Server(&w.identity, part.Balancer)),
+		visitors:  w.forVisitors(c, w.visitors.TLS()),
+	}
+	w.servers.Store(run)
+	run.set(w.now.Load().site.Balancer) // an Apply may have come before the Store
+	return run
 }
 
 // Check is nil when requests are answered and, if the site has an app, there

@@ -48,6 +48,7 @@ type Log struct {
 	w io.Writer
 
 	mu      sync.Mutex
+	line    line
 	buf     []byte
 	spare   []byte // the buffer that was written last
 	timer   *time.Timer
@@ -65,8 +66,8 @@ func New(w io.Writer) *Log {
 	return l
 }
 
-// Write adds x's line, now being the end of the exchange.
-func (l *Log) Write(form Form, x *proxy.Exchange, now time.Time) {
+// Write adds the line of x, which is over.
+func (l *Log) Write(form Form, x *proxy.Exchange) {
 	if form == Off || l.w == nil {
 		return
 	}
@@ -77,9 +78,9 @@ func (l *Log) Write(form Form, x *proxy.Exchange, now time.Time) {
 		return
 	}
 	if form == Combined {
-		l.buf = appendCombined(l.buf, x, now)
+		l.buf = l.line.combined(l.buf, x)
 	} else {
-		l.buf = appendJSON(l.buf, x, now)
+		l.buf = l.line.json(l.buf, x)
 	}
 	switch {
 	case len(l.buf) >= size && !l.writing && !l.full:

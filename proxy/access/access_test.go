@@ -34,7 +34,8 @@ func sample() *proxy.Exchange {
 
 func TestJSON(t *testing.T) {
 	x := sample()
-	line := appendJSON(nil, x, x.Begin.Add(1500*time.Microsecond))
+	x.Times.Total = 1500 * time.Microsecond
+	line := new(line).json(nil, x)
 	var got map[string]any
 	if err := json.Unmarshal(line, &got); err != nil {
 		t.Fatalf("%s: %v", line, err)
@@ -51,10 +52,35 @@ func TestJSON(t *testing.T) {
 }
 
 func TestCombined(t *testing.T) {
-	got := string(appendCombined(nil, sample(), time.Time{}))
+	got := string(new(line).combined(nil, sample()))
 	want := `203.0.113.7 - - [23/Nov/2026:14:32:05 +0000] "GET /a\"b?c=\xff\x01 HTTP/2.0" 200 12 "https://r.example/" "x\"y\\"` + "\n"
 	if got != want {
 		t.Errorf("got  %swant %s", got, want)
+	}
+}
+
+func TestSeconds(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		0: "0", time.Microsecond: "0.000001", 999: "0", 1500 * time.Microsecond: "0.0015", time.Second: "1",
+		61*time.Second + 20*time.Millisecond: "61.02", 2*time.Second - time.Nanosecond: "1.999999",
+	} {
+		if got := string(appendSeconds(nil, d)); got != want {
+			t.Errorf("%d ns: got %s, want %s", d, got, want)
+		}
+	}
+}
+
+// TestSecond: a line that begins in another second than the one before says so.
+func TestSecond(t *testing.T) {
+	var l line
+	x := sample()
+	for _, want := range []string{"05.006Z", "05.940Z", "06.000Z", "05.006Z"} {
+		x.Begin = time.Date(2026, 11, 23, 14, 32, 0, 0, time.UTC)
+		d, _ := time.ParseDuration(strings.TrimSuffix(want, "Z") + "s")
+		x.Begin = x.Begin.Add(d)
+		if got := string(l.json(nil, x)); !strings.HasPrefix(got, `{"time":"2026-11-23T14:32:`+want+`"`) {
+			t.Errorf("got %s, want %s", got[:40], want)
+		}
 	}
 }
 
@@ -65,7 +91,7 @@ func FuzzJSON(f *testing.F) {
 	f.Fuzz(func(t *testing.T, path, agent []byte) {
 		x := sample()
 		x.Request.Path, x.Request.Fields[0].Value = path, agent
-		line := appendJSON(nil, x, x.Begin)
+		line := new(line).json(nil, x)
 		var got struct{ Path, Query, Agent string }
 		if err := json.Unmarshal(line, &got); err != nil || bytes.Count(line, []byte("\n")) != 1 {
 			t.Fatalf("%q: %v", line, err)
@@ -96,7 +122,7 @@ func TestStalledDisk(t *testing.T) {
 	l := New(disk)
 	x := sample()
 	for l.Dropped() == 0 {
-		l.Write(JSON, x, x.Begin)
+		l.Write(JSON, x)
 	}
 	close(disk.wait)
 	written := func() int {
@@ -117,13 +143,13 @@ func TestOff(t *testing.T) {
 	var out bytes.Buffer
 	l := New(&out)
 	x := sample()
-	l.Write(Off, x, x.Begin)
+	l.Write(Off, x)
 	l.Flush()
 	if out.Len() > 0 {
 		t.Errorf("got %q, want nothing", out.String())
 	}
 	if n := testing.AllocsPerRun(100, func() {
-		l.Write(JSON, x, x.Begin)
+		l.Write(JSON, x)
 		l.Flush()
 		out.Reset()
 	}); n > 0 {
