@@ -12,7 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"trivet/proxy"
 	"trivet/proxy/upstream"
+	"trivet/proxy/wire"
 )
 
 func well(t *testing.T, seen *atomic.Int64) *upstream.Target {
@@ -323,6 +325,9 @@ func TestBodies(t *testing.T) {
 	s := startServer(t, stand{targets: targetsOf(web(t, "a", func(w http.ResponseWriter, r *http.Request) {
 		b, err := io.ReadAll(r.Body)
 		_, _ = fmt.Fprintf(w, "%d %v %v %d %s", len(b), err, r.TransferEncoding, r.ContentLength, r.Trailer.Get("X-Sum"))
+		if claim := r.Trailer.Get("X-Forwarded-For"); claim != "" {
+			t.Errorf("a trailer claims to come from %s", claim)
+		}
 	}))})
 	c := dial(t, s.address)
 	for _, size := range []int{0, 1, 3000, 16 << 10, 16<<10 + 1, 100_000, 1 << 20} {
@@ -338,10 +343,49 @@ func TestBodies(t *testing.T) {
 			c.send(fmt.Sprintf("%x\r\n%s\r\n", n, rest[:n]))
 			rest = rest[n:]
 		}
-		c.send("0\r\nX-Sum: 9\r\n\r\n")
+		c.send("0\r\nX-Sum: 9\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n")
 		want = fmt.Sprintf("%d <nil> [chunked] -1 ", size)
 		if resp, got := c.answer("POST"); resp.StatusCode != 200 || !strings.HasPrefix(got, want) {
 			t.Errorf("%d in chunks: got %d %q, want %q", size, resp.StatusCode, got, want)
+		}
+	}
+}
+
+// TestPanic: what panics in the middle of an exchange leaves nothing behind.
+func TestPanic(t *testing.T) {
+	target := raw(t, "a", func(c net.Conn, r *bufio.Reader) {
+		if _, err := http.ReadRequest(r); err == nil {
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\nsome")
+			<-t.Context().Done()
+		}
+	})
+	s := startServer(t, stand{targets: targetsOf(target), before: func(x *proxy.Exchange) bool {
+		x.Stamp = func(*proxy.Exchange) { panic("test") }
+		return true
+	}})
+	c := dial(t, s.address)
+	c.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nsome")
+	if _, err := c.r.ReadByte(); err == nil {
+		t.Error("got an answer, want the end")
+	}
+	s.done.last(t, 1)
+	if n := target.InFlight(); n != 0 || s.pool.InFlight() != 0 {
+		t.Errorf("in flight: %d at the target, %d in the pool, want none", n, s.pool.InFlight())
+	}
+}
+
+// TestRefusedAreNamed: what cannot be understood has an ID, in its answer and for the log.
+func TestRefusedAreNamed(t *testing.T) {
+	st := stand{}
+	st.config.Name = func(x *proxy.Exchange) {
+		x.Out = append(x.Out, wire.Field{Name: []byte("X-Request-Id"), Value: []byte("id of " + x.Peer.Addr().String())})
+	}
+	s := startServer(t, st)
+	for text, want := range map[string]int{"GET / HTTP/1.1\r\n\r\n": 400, "GET / HTTP/3.0\r\nHost: a\r\n\r\n": 505} {
+		c := dial(t, s.address)
+		c.send(text)
+		if resp, _ := c.answer("GET"); resp.StatusCode != want || resp.Header.Get("X-Request-Id") != "id of 127.0.0.1" {
+			t.Errorf("%q: got %d, ID %q, want %d and one", text, resp.StatusCode, resp.Header.Get("X-Request-Id"), want)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"net/netip"
 	"sync"
+	"time"
 
 	"trivet/proxy/h2"
 	"trivet/proxy/wire"
@@ -22,7 +23,7 @@ func (s *Server) http2Config() *h2.Config {
 	if s.h2 == nil {
 		r := s.rules.Load()
 		s.h2 = &h2.Config{
-			Handle: s.handleH2, Refused: func(status int) { s.refused(2, status) },
+			Handle: s.handleH2, Refused: func(status int) { s.refused(2, netip.AddrPort{}, status) },
 			Limits: r.limits, Park: idleWait, Head: r.times.Head, Still: r.times.Still, Rate: r.times.Rate,
 		}
 	}
@@ -65,19 +66,21 @@ func (s *Server) serveStream(st Stream, r *wire.Request, peer netip.AddrPort, st
 	w := new(watch) // not used again: the stream may tell late
 	x.watch = w
 	onGone(w.leave)
-	s.handle(x)
+	sound := s.handle(x)
 	s.conclude(x)
 	w.end()
-	x.renew()
-	exchanges.Put(x)
+	if sound {
+		x.renew()
+		exchanges.Put(x)
+	}
 }
 
-// refused notes a request that was answered before it became an exchange.
-func (s *Server) refused(major uint8, status int) {
-	x := exchanges.Get().(*Exchange)
-	x.renew()
-	x.Request, x.Secure, x.Status = &wire.Request{Major: major}, true, status
+// refused notes a request that is answered before it became an exchange, and
+// gives the fields to answer it with.
+func (s *Server) refused(major uint8, peer netip.AddrPort, status int) []wire.Field {
+	x := &Exchange{Request: &wire.Request{Major: major}, Secure: true, Status: status, Begin: time.Now()}
+	x.Peer, x.Client = peer, peer.Addr()
+	s.config.Name(x)
 	s.conclude(x)
-	x.renew()
-	exchanges.Put(x)
+	return x.Out
 }

@@ -5,9 +5,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"net/netip"
 	"time"
 
 	"trivet/proxy/h3"
+	"trivet/proxy/wire"
 )
 
 // packetGrace is how long requests by HTTP/3 may go on when their server ends:
@@ -19,7 +21,7 @@ const packetGrace = 1500 * time.Millisecond
 func (s *Server) ServePacket(ctx context.Context, c net.PacketConn, cfg *tls.Config) error {
 	r := s.rules.Load()
 	err := h3.New(h3.Config{
-		TLS: cfg, Handle: s.handleH3, Refused: func(status int) { s.refused(3, status) }, Log: s.config.Log,
+		TLS: cfg, Handle: s.handleH3, Refused: func(peer netip.AddrPort, status int) []wire.Field { return s.refused(3, peer, status) }, Log: s.config.Log,
 		Limits: r.limits, Connections: s.connections(), Idle: r.times.Idle, Still: r.times.Still, Rate: r.times.Rate,
 		Grace: min(s.config.Grace, packetGrace),
 	}).Serve(ctx, c)

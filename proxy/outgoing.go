@@ -41,9 +41,25 @@ func (o *outgoing) begin() {
 }
 
 func (o *outgoing) end() {
+	o.abandon()
 	o.hold.give()
 	o.small.give()
 	o.hold, o.small, o.head, o.body = nil, nil, nil, nil
+}
+
+// abandon gives up a connection that is still there at the end: something
+// panicked. Who feeds it may not use the exchange any longer.
+func (o *outgoing) abandon() {
+	j := o.journey
+	if j.conn == nil {
+		return
+	}
+	j.exchange.Stream.Abort()
+	j.conn.Interrupt(errAnswered)
+	if o.feeding {
+		<-o.fed
+	}
+	j.release(upstream.Cancelled, false)
 }
 
 // prepare writes the head, and reads a small body.

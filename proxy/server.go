@@ -25,6 +25,9 @@ type Config struct {
 	Done func(*Exchange)
 	// TLS of each connection; nil: plain.
 	TLS *tls.Config
+	// Name gives an exchange that the Handler never sees an ID, for its answer and
+	// for Done: a request that could not be understood. Optional.
+	Name func(*Exchange)
 	// HTTP2 is served to who asks for it in the TLS handshake.
 	HTTP2 bool
 	// Limits of requests' heads.
@@ -105,6 +108,9 @@ func sinceEpoch() int64 { return int64(time.Since(epoch)) }
 func NewServer(c Config) *Server {
 	if c.Done == nil {
 		c.Done = func(*Exchange) {}
+	}
+	if c.Name == nil {
+		c.Name = func(*Exchange) {}
 	}
 	if c.Refused == nil {
 		c.Refused = func() {}

@@ -269,8 +269,9 @@ func (x *Exchange) renew() {
 	*x = Exchange{Out: x.Out[:0], Up: x.Up[:0], Scratch: x.Scratch[:0], fields: x.fields[:0], Begin: time.Now()}
 }
 
-// handle calls the handler and sees to it that there is an answer.
-func (s *Server) handle(x *Exchange) {
+// handle calls the handler and sees to it that there is an answer. It is false
+// when the handler panicked: somebody may still use x.
+func (s *Server) handle(x *Exchange) (sound bool) {
 	x.limit = s.rules.Load().maxBody
 	defer func() {
 		if p := recover(); p != nil {
@@ -282,6 +283,7 @@ func (s *Server) handle(x *Exchange) {
 	if !x.started && !x.tunnel && x.Status != StatusClientGone {
 		x.Answer(500, nil, nil)
 	}
+	return true
 }
 
 // conclude tells that x is over.
@@ -313,6 +315,7 @@ func (t *turn) refuse(err error) bool {
 	t.request = wire.Request{Major: 1, Minor: 1, Fields: t.request.Fields[:0], Close: true}
 	x := t.begin()
 	x.Err = e
+	t.c.server.config.Name(x)
 	x.Answer(e.Status, refusalFields, append(append(x.Scratch, e.Why...), '\n'))
 	t.c.server.conclude(x)
 	t.watch.end()

@@ -49,6 +49,11 @@ func (r *Rules) name(x *proxy.Exchange) {
 		x.Client = r.visitor(x)
 		x.ID, x.Trace = givenID(x.Request.Fields), givenTrace(x.Request.Fields)
 	}
+	Name(x)
+}
+
+// Name gives x what it has not of an ID and a trace, and its answer the ID.
+func Name(x *proxy.Exchange) {
 	complete(x)
 	x.Out = append(x.Out, wire.Field{Name: requestID, Value: x.ID, Kind: wire.XRequestID})
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -61,9 +62,14 @@ func TestRefused(t *testing.T) {
 	var mu sync.Mutex
 	var told []int
 	s := serve(t, Config{
-		Limits:  wire.Limits{Head: 4000, Count: 20, Target: 100, Field: 500},
-		Refused: func(status int) { mu.Lock(); told = append(told, status); mu.Unlock() },
-		Handle:  func(st *Stream) { _ = answer(st, 200, nil, "") },
+		Limits: wire.Limits{Head: 4000, Count: 20, Target: 100, Field: 500},
+		Refused: func(peer netip.AddrPort, status int) []wire.Field {
+			mu.Lock()
+			defer mu.Unlock()
+			told = append(told, status)
+			return []wire.Field{field("X-Request-Id", peer.Addr().String())}
+		},
+		Handle: func(st *Stream) { _ = answer(st, 200, nil, "") },
 	})
 	for _, c := range []struct {
 		name   string
@@ -94,6 +100,9 @@ func TestRefused(t *testing.T) {
 		_ = a.Body.Close()
 		if a.StatusCode != c.want {
 			t.Errorf("%s: got %d, want %d", c.name, a.StatusCode, c.want)
+		}
+		if id := a.Header.Get("X-Request-Id"); c.want != 200 && c.name != "long head" && id != "127.0.0.1" {
+			t.Errorf("%s: got ID %q, want what Refused gave", c.name, id)
 		}
 	}
 	mu.Lock()

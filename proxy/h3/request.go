@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/netip"
 	"os"
 	"strings"
 	"time"
@@ -23,7 +24,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 
 	st := newStream(s, w, r)
 	if err := st.request.Check(&s.cfg.Limits); err != nil {
-		s.refuse(w, err)
+		s.refuse(w, st.Peer(), err)
 		return
 	}
 	if !st.length() {
@@ -35,19 +36,21 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (s *Server) refuse(w http.ResponseWriter, err error) {
+func (s *Server) refuse(w http.ResponseWriter, peer netip.AddrPort, err error) {
 	status, why := http.StatusBadRequest, "bad request"
 	var e *wire.Error
 	if errors.As(err, &e) {
 		status, why = e.Status, e.Why
 	}
 	h := w.Header()
-	h["Date"], h["Content-Type"] = nil, []string{"text/plain; charset=utf-8"}
+	var fields []wire.Field
+	if s.cfg.Refused != nil {
+		fields = s.cfg.Refused(peer, status)
+	}
+	setFields(h, fields, false)
+	h["Content-Type"] = []string{"text/plain; charset=utf-8"}
 	w.WriteHeader(status)
 	_, _ = w.Write([]byte(why + "\n")) // the visitor may have gone
-	if s.cfg.Refused != nil {
-		s.cfg.Refused(status)
-	}
 }
 
 // text makes bytes of strings that share as few allocations as may be.

@@ -19,6 +19,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -37,8 +38,9 @@ type Config struct {
 	// Handle answers a request. The stream ends when it returns, and must not
 	// be used any more; if it was not ended, the client sees it broken off.
 	Handle func(*Stream)
-	// Refused is told of a request that was answered by 4xx without Handle, if it is not nil.
-	Refused func(status int)
+	// Refused, if it is not nil, is told of a request that is answered by 4xx
+	// without Handle, and gives fields for the answer.
+	Refused func(peer netip.AddrPort, status int) []wire.Field
 	// Log is told little; nil: nothing.
 	Log         *slog.Logger
 	Limits      wire.Limits   // Head is 64 KiB by default; each field counts 32 bytes more (RFC 9114, 4.2.2)
