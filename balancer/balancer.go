@@ -213,7 +213,7 @@ func (b *Balancer) Check(context.Context) error {
 		return errors.New("no state yet")
 	case !b.serving.Load():
 		return errors.New("not serving")
-	case !b.visitors.Ready():
+	case !b.visitors.Ready() && v.site.Balancer.TLS != site.TLSPassthrough:
 		return fmt.Errorf("no certificate for %s yet", v.site.Domain)
 	}
 	return v.backendsWell()

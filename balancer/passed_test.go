@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/quic-go/quic-go/http3"
@@ -93,6 +94,26 @@ func (s *stand) passedCounts() {
 		if !strings.Contains(all, want) {
 			s.t.Errorf("the web servers do not count %s", want)
 		}
+	}
+}
+
+// TestHalfOpenPassed: who says nothing counts for the limit of connections, too.
+func TestHalfOpenPassed(t *testing.T) {
+	s := newStand(t, func(c *site.Site) {
+		c.Balancer.TLS, c.Balancer.HTTP3, c.Balancer.Limits.Connections = site.TLSPassthrough, false, 2
+	})
+	var last net.Conn
+	for range 3 {
+		c, err := net.Dial("tcp", s.https)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close() }()
+		last = c
+	}
+	_ = last.SetReadDeadline(time.Now().Add(2 * time.Second)) // the time for a hello is 5 s
+	if _, err := last.Read(make([]byte, 1)); err == nil || os.IsTimeout(err) {
+		t.Errorf("one too many: got %v, want it closed at once", err)
 	}
 }
 

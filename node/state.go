@@ -80,8 +80,11 @@ func cut(name string, s part.State, k keys) part.State {
 		members := s.Members
 		s = withoutRoles(s)
 		s.Members = withDrained(s.Members, members)
-		s.Certificates = k.Site()
-		s.Secrets = pick(secrets, part.SecretTicketKeys, part.SecretSticky)
+		s.Secrets = pick(secrets, part.SecretSticky)
+		if s.Site.Balancer.TLS != site.TLSPassthrough { // else it opens no visitor's TLS
+			s.Certificates = k.Site()
+			s.Secrets = pick(secrets, part.SecretTicketKeys, part.SecretSticky)
+		}
 	case part.Web:
 		s = withoutRoles(s)
 		s.Instances = instances

@@ -277,6 +277,9 @@ func TestCutPassthrough(t *testing.T) {
 	if diff := cmp.Diff(want, s.Secrets); diff != "" || len(s.Certificates) != 1 {
 		t.Errorf("web has %d certificates, secrets (-want +got):\n%s", len(s.Certificates), diff)
 	}
+	if s := cut(part.Balancer, whole, issued{}); len(s.Certificates) != 0 || s.Secrets[part.SecretTicketKeys] != "" {
+		t.Error("the balancer, too, could open it")
+	}
 }
 
 func TestCutSees(t *testing.T) {
