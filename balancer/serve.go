@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"trivet/proxy"
+	"trivet/proxy/edge"
 	"trivet/proxy/wire"
 	"trivet/site"
 )
@@ -91,7 +92,7 @@ func (b *Balancer) servePackets(ctx context.Context, s *proxy.Server) error {
 
 func (b *Balancer) server(c site.Balancer, h func(*proxy.Exchange), secure *tls.Config) *proxy.Server {
 	return proxy.NewServer(proxy.Config{
-		Log: b.log, Handler: h, Done: b.count, TLS: secure, HTTP2: secure != nil,
+		Log: b.log, Handler: h, Name: edge.Name, Done: b.count, TLS: secure, HTTP2: secure != nil,
 		Limits: limits(c), Times: times(c), MaxBody: c.Limits.Body,
 		Connections: c.Limits.Connections, Refused: b.meters.refused.Inc,
 		Grace: drainGrace, TunnelGrace: tunnelGrace, Linger: linger,

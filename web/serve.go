@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"trivet/proxy"
+	"trivet/proxy/edge"
 	"trivet/proxy/wire"
 	"trivet/site"
 )
@@ -56,7 +57,7 @@ func (w *Web) forBalancers(c site.Balancer, secure *tls.Config) *proxy.Server {
 // the edge, with all its limits.
 func (w *Web) forVisitors(c site.Balancer, secure *tls.Config) *proxy.Server {
 	return proxy.NewServer(proxy.Config{
-		Log: w.log, Handler: w.fromVisitor, Done: w.doneVisitor, TLS: secure, HTTP2: true,
+		Log: w.log, Handler: w.fromVisitor, Name: edge.Name, Done: w.doneVisitor, TLS: secure, HTTP2: true,
 		Limits: visitorLimits(c), Times: visitorTimes(c), MaxBody: c.Limits.Body,
 		Connections: c.Limits.Connections,
 		Grace:       drainGrace, TunnelGrace: tunnelGrace, Linger: linger,
