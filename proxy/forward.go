@@ -108,6 +108,9 @@ func (j *journey) enter() error {
 		return err
 	}
 	j.pass, j.entered = pass, true
+	if pass.Waited() {
+		j.exchange.Times.Queue = time.Since(j.exchange.Begin)
+	}
 	return nil
 }
 

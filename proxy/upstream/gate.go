@@ -8,7 +8,10 @@ import (
 )
 
 // Pass is a request's right to be with the pool's targets.
-type Pass struct{ entered bool }
+type Pass struct{ entered, waited bool }
+
+// Waited says whether the request was in the queue.
+func (p Pass) Waited() bool { return p.waited }
 
 // gate admits requests and lets the others wait in a queue, the first to come
 // first. When the queue is full the newest is refused: those that have waited
@@ -42,7 +45,7 @@ func (p *Pool) Enter(ctx func() context.Context) (Pass, error) {
 	}
 	err := p.enqueue(s, ctx)
 	if err == nil {
-		return Pass{entered: true}, nil
+		return Pass{entered: true, waited: true}, nil
 	}
 	p.gate.shed.Add(1)
 	return Pass{}, err
