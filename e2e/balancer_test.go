@@ -172,8 +172,13 @@ func (c chaos) processIsKilled(t *testing.T) {
 // the choice; where the faster one is chosen, it hardly ever is.
 func (c chaos) appMisbehaves(t *testing.T) {
 	for _, k := range []struct{ fault, policy string }{
-		{"slow", "ewma"}, {"reset", "ewma"},
-		{"slow", "round-robin"}, {"reset", "round-robin"}, {"garbage", "round-robin"}, {"half", "round-robin"}, {"error", "round-robin"},
+		{"slow", "ewma"},
+		{"reset", "ewma"},
+		{"slow", "round-robin"},
+		{"reset", "round-robin"},
+		{"garbage", "round-robin"},
+		{"half", "round-robin"},
+		{"error", "round-robin"},
 	} {
 		t.Run(k.fault+" "+k.policy, func(t *testing.T) {
 			c.apply(t, "  policy: "+k.policy+"\n  slow_start: 0s\n  eject:\n    for: 1s\n")

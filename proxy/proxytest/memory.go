@@ -81,9 +81,8 @@ func used() int64 {
 
 // visitor asks the same n times.
 type visitor struct {
-	conn  *Memory
-	asked bool
-	once  bool
+	conn *Memory
+	once bool
 }
 
 // Accept gives the visitor; then there is none until Close.
