@@ -47,7 +47,7 @@ var edges = map[string][]string{
 	"proxy":          {"proxy/h2", "proxy/h3", "proxy/socket", "proxy/tunnel", "proxy/upstream", "proxy/wire"},
 	"proxy/access":   {"proxy", "proxy/wire"},
 	"proxy/bench":    {"proxy", "proxy/upstream", "proxy/wire"},
-	"proxy/edge":     {"proxy", "proxy/wire", "site"},
+	"proxy/edge":     {"internal/metric", "proxy", "proxy/wire", "site"},
 	"proxy/h2":       {"proxy/wire"},
 	"proxy/h3":       {"proxy/wire"},
 	"proxy/tunnel":   {"proxy/socket"},
