@@ -46,7 +46,7 @@ var edges = map[string][]string{
 
 	"proxy":          {"proxy/h2", "proxy/h3", "proxy/socket", "proxy/tunnel", "proxy/upstream", "proxy/wire"},
 	"proxy/access":   {"proxy", "proxy/wire"},
-	"proxy/bench":    {"proxy", "proxy/upstream", "proxy/wire"},
+	"proxy/bench":    {"internal/host", "proxy", "proxy/upstream", "proxy/wire"},
 	"proxy/edge":     {"internal/metric", "proxy", "proxy/wire", "site"},
 	"proxy/h2":       {"proxy/wire"},
 	"proxy/h3":       {"proxy/wire"},
@@ -62,7 +62,7 @@ var edges = map[string][]string{
 	"site/schema":       {"site"},
 
 	// Only tests import these.
-	"e2e/bench":                {"e2e"},
+	"e2e/bench":                {"e2e", "internal/host"},
 	"e2e/load":                 {"e2e"},
 	"internal/mtls/mtlstest":   {"internal/mtls", "internal/part"},
 	"internal/netns/netnstest": {"internal/netns"},

@@ -121,9 +121,9 @@ func (b *Balancer) altSvc(s *site.Site) string {
 	if b.quic == nil || !offersHTTP3(s) {
 		return ""
 	}
-	_, port, err := net.SplitHostPort(b.quic.LocalAddr().String())
-	if err != nil {
+	at, ok := b.quic.LocalAddr().(*net.UDPAddr)
+	if !ok {
 		return ""
 	}
-	return fmt.Sprintf(`h3=":%s"; ma=86400`, port)
+	return proxy.AltSvc(at.Port, 24*time.Hour)
 }

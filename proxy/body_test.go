@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"trivet/proxy"
+	"trivet/proxy/proxytest"
 )
 
 func TestExpect(t *testing.T) {
@@ -116,7 +117,7 @@ func TestEarlyAnswer(t *testing.T) {
 	if resp, body := c.answer("POST"); resp.StatusCode != 413 || body != "long" || !resp.Close {
 		t.Errorf("got %d %q, close %v, want the target's 413 and a close", resp.StatusCode, body, resp.Close)
 	}
-	until(t, "nothing in flight", func() bool { return s.pool.InFlight() == 0 })
+	proxytest.Until(t, "nothing in flight", func() bool { return s.pool.InFlight() == 0 })
 }
 
 // TestDuplex: answer and request flow side by side.
@@ -177,7 +178,7 @@ func TestStuckTarget(t *testing.T) {
 	if resp, body := c.answer("POST"); resp.StatusCode != 200 || body != "ok" {
 		t.Errorf("got %d %q, want 200 ok", resp.StatusCode, body)
 	}
-	until(t, "nothing in flight", func() bool { return s.pool.InFlight() == 0 })
+	proxytest.Until(t, "nothing in flight", func() bool { return s.pool.InFlight() == 0 })
 }
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"trivet/proxy"
+	"trivet/proxy/proxytest"
 )
 
 func TestUpgrade(t *testing.T) {
@@ -43,7 +44,7 @@ func TestUpgrade(t *testing.T) {
 		t.Errorf("tunnels: got %d, want 1", n)
 	}
 	go s.stop()
-	until(t, "the server drains", func() bool { return !accepts(s.address) })
+	proxytest.Until(t, "the server drains", func() bool { return !accepts(s.address) })
 	c.send("after the drain began")
 	want("after the drain began")
 	_ = c.Conn.(*net.TCPConn).CloseWrite()
@@ -121,12 +122,12 @@ func TestLinger(t *testing.T) {
 	parked, silent := dial(t, s.address), dial(t, s.address)
 	parked.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 	parked.answer("GET")
-	until(t, "both are parked", func() bool { return s.server.Stats() == proxy.Stats{Open: 2} })
+	proxytest.Until(t, "both are parked", func() bool { return s.server.Stats() == proxy.Stats{Open: 2} })
 	fresh := dial(t, s.address)
-	until(t, "the third is there", func() bool { return s.server.Stats().Open == 3 })
+	proxytest.Until(t, "the third is there", func() bool { return s.server.Stats().Open == 3 })
 	stopped := make(chan struct{})
 	go func() { s.stop(); close(stopped) }()
-	until(t, "the server drains", func() bool { return !accepts(s.address) })
+	proxytest.Until(t, "the server drains", func() bool { return !accepts(s.address) })
 	for _, c := range []*client{fresh, parked, silent} {
 		c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 		if resp, body := c.answer("GET"); body != "ok" || !resp.Close {
@@ -145,9 +146,9 @@ func TestLingerEnds(t *testing.T) {
 	st.config.Linger = 10 * time.Millisecond
 	s := startServer(t, st)
 	parked, fresh := dial(t, s.address), (*client)(nil)
-	until(t, "it is parked", func() bool { return s.server.Stats() == proxy.Stats{Open: 1} })
+	proxytest.Until(t, "it is parked", func() bool { return s.server.Stats() == proxy.Stats{Open: 1} })
 	fresh = dial(t, s.address)
-	until(t, "the second is there", func() bool { return s.server.Stats().Open == 2 })
+	proxytest.Until(t, "the second is there", func() bool { return s.server.Stats().Open == 2 })
 	s.stop()
 	if !parked.ended() || !fresh.ended() {
 		t.Error("connections were not closed")
@@ -161,6 +162,6 @@ func TestGrace(t *testing.T) {
 	s := startServer(t, st)
 	c := dial(t, s.address)
 	c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-	until(t, "the request is with its target", func() bool { return s.pool.InFlight() == 1 })
+	proxytest.Until(t, "the request is with its target", func() bool { return s.pool.InFlight() == 1 })
 	s.stop()
 }

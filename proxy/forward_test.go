@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"trivet/proxy"
+	"trivet/proxy/proxytest"
 	"trivet/proxy/upstream"
 	"trivet/proxy/wire"
 )
@@ -314,7 +315,7 @@ func TestAnswerSizes(t *testing.T) {
 			}
 		}
 	}
-	until(t, "nothing in flight", func() bool { return target.InFlight() == 0 })
+	proxytest.Until(t, "nothing in flight", func() bool { return target.InFlight() == 0 })
 	if n := opened.Load(); n != 12 {
 		t.Errorf("connections to the target: got %d, want 12: one for each that closed", n)
 	}

@@ -16,6 +16,10 @@ import (
 // c can be read by one process only, and another may be waiting for it.
 const packetGrace = 1500 * time.Millisecond
 
+// AltSvc is the value of the field that tells visitors of HTTP/3 at port, for
+// the time age (RFC 7838).
+func AltSvc(port int, age time.Duration) string { return h3.AltSvc(port, age) }
+
 // ServePacket answers HTTP/3 on c until ctx ends, then drains within 1.5 s. It
 // closes c. Limits are those of now.
 func (s *Server) ServePacket(ctx context.Context, c net.PacketConn, cfg *tls.Config) error {

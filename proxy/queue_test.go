@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"trivet/proxy"
+	"trivet/proxy/proxytest"
 	"trivet/proxy/upstream"
 )
 
@@ -34,7 +35,7 @@ func TestQueueTime(t *testing.T) {
 	dial(t, s.address).send("GET /1 HTTP/1.1\r\nHost: a\r\n\r\n")
 	<-came
 	dial(t, s.address).send("GET /2 HTTP/1.1\r\nHost: a\r\n\r\n")
-	until(t, "the second waits", func() bool { return pool.Status().Queued == 1 })
+	proxytest.Until(t, "the second waits", func() bool { return pool.Status().Queued == 1 })
 	close(goOn)
 	if got := <-first; got != 0 {
 		t.Errorf("queue time of the first: got %v, want 0", got)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"trivet/proxy"
+	"trivet/proxy/proxytest"
 )
 
 // secure is a server and a client's configuration for it.
@@ -45,7 +46,7 @@ func TestSecure(t *testing.T) {
 				}
 			}
 			if round == 0 {
-				until(t, "parked", func() bool { return s.server.Stats().Active == 0 })
+				proxytest.Until(t, "parked", func() bool { return s.server.Stats().Active == 0 })
 			}
 		}
 	}
@@ -105,7 +106,7 @@ func TestSecureDrain(t *testing.T) {
 	<-began
 	stopped := make(chan struct{})
 	go func() { s.stop(); close(stopped) }()
-	until(t, "the server drains", func() bool { return !accepts(s.address) })
+	proxytest.Until(t, "the server drains", func() bool { return !accepts(s.address) })
 	close(finish)
 	if text := <-got; text != "ok" {
 		t.Errorf("got %q, want ok", text)

@@ -3,7 +3,6 @@ package proxy
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -164,7 +163,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	defer s.leave()
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
-	err := s.accept(ctx, l)
+	err := AcceptAll(ctx, l, s.admit)
 	_ = l.Close()
 	s.drain()
 	return err
@@ -203,31 +202,6 @@ func (s *Server) leave() {
 	s.lot.close()
 	s.crew.dismiss()
 	s.parts.Wait()
-}
-
-// accept admits connections until ctx ends.
-func (s *Server) accept(ctx context.Context, l net.Listener) error {
-	for wait := time.Duration(0); ; {
-		c, err := l.Accept()
-		if err == nil {
-			wait = 0
-			s.admit(c)
-			continue
-		}
-		if ctx.Err() != nil {
-			return nil
-		}
-		if errors.Is(err, net.ErrClosed) {
-			return fmt.Errorf("accept on %s: %w", l.Addr(), err)
-		}
-		// Out of descriptors, or a client that went before it was accepted.
-		wait = min(max(5*time.Millisecond, 2*wait), time.Second)
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return nil
-		}
-	}
 }
 
 // admit begins to serve nc, or resets it if there are too many.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"trivet/proxy"
+	"trivet/proxy/proxytest"
 )
 
 // ok answers everything.
@@ -207,13 +208,13 @@ func TestConnectionLimit(t *testing.T) {
 		t.Errorf("a third is answered, or not counted: %d", refused.Load())
 	}
 	_ = a.Close()
-	until(t, "room for another", another)
+	proxytest.Until(t, "room for another", another)
 	s.server.SetConnections(1)
 	if another() {
 		t.Error("a second is answered when the limit has become 1")
 	}
 	s.server.SetConnections(2)
-	until(t, "room for another", another)
+	proxytest.Until(t, "room for another", another)
 	if !asks(b) {
 		t.Error("one that was open is closed")
 	}
@@ -230,8 +231,8 @@ func TestParking(t *testing.T) {
 		c.answer("GET")
 		all = append(all, c)
 	}
-	until(t, "all are parked", func() bool { return s.server.Stats().Active == 0 })
-	until(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() <= before+1 })
+	proxytest.Until(t, "all are parked", func() bool { return s.server.Stats().Active == 0 })
+	proxytest.Until(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() <= before+1 })
 	if n := s.server.Stats().Open; n != 500 {
 		t.Errorf("open: got %d, want 500", n)
 	}
@@ -241,11 +242,11 @@ func TestParking(t *testing.T) {
 			t.Fatalf("got %q", body)
 		}
 	}
-	until(t, "all are parked again", func() bool { return s.server.Stats().Active == 0 })
+	proxytest.Until(t, "all are parked again", func() bool { return s.server.Stats().Active == 0 })
 	for _, c := range all[:250] {
 		_ = c.Close()
 	}
-	until(t, "half of them are gone", func() bool { return s.server.Stats().Open == 250 })
+	proxytest.Until(t, "half of them are gone", func() bool { return s.server.Stats().Open == 250 })
 	s.stop()
 	for _, c := range all[250:] {
 		if !c.ended() {
@@ -264,7 +265,7 @@ func TestSilentCrowd(t *testing.T) {
 	for range crowd {
 		all = append(all, dial(t, s.address))
 	}
-	until(t, "all are accepted", func() bool { return s.server.Stats().Open == crowd })
+	proxytest.Until(t, "all are accepted", func() bool { return s.server.Stats().Open == crowd })
 	if n := s.server.Stats().Active; n > few {
 		t.Errorf("active: got %d of %d silent connections, want at most %d", n, crowd, few)
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"trivet/proxy"
+	"trivet/proxy/proxytest"
 	"trivet/proxy/upstream"
 	"trivet/proxy/wire"
 )
@@ -66,7 +67,7 @@ func (r *records) add(x *proxy.Exchange) {
 func (r *records) last(t testing.TB, n int) record {
 	t.Helper()
 	var got record
-	until(t, "exchanges", func() bool {
+	proxytest.Until(t, "exchanges", func() bool {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if len(r.all) >= n {
@@ -251,19 +252,4 @@ func (s *served) ask(method, path string, body io.Reader) (int, string) {
 		return 0, err.Error()
 	}
 	return resp.StatusCode, string(text)
-}
-
-// until waits for a condition.
-func until(t testing.TB, what string, met func() bool) {
-	t.Helper()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	deadline := time.After(10 * time.Second)
-	for !met() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("%s: not so after ten seconds", what)
-		}
-	}
 }

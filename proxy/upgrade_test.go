@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"testing"
 
+	"trivet/proxy/proxytest"
+
 	"golang.org/x/net/http2"
 )
 
@@ -78,5 +80,5 @@ func TestExtendedConnect(t *testing.T) {
 	if refused, _ := connect("/refuse"); refused.StatusCode != 403 {
 		t.Errorf("refused: got %d, want 403", refused.StatusCode)
 	}
-	until(t, "nothing in flight", func() bool { return s.pool.InFlight() == 0 })
+	proxytest.Until(t, "nothing in flight", func() bool { return s.pool.InFlight() == 0 })
 }

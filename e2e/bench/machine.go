@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"os/exec"
 	"regexp"
 	"runtime"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"trivet/e2e"
+	"trivet/internal/host"
 )
 
 // Machine is what the figures hold for.
@@ -31,14 +31,14 @@ type Machine struct {
 func machine(ctx context.Context, lab *e2e.Lab) (Machine, error) {
 	m := Machine{
 		Date: time.Now().UTC().Format("2006-01-02 15:04 MST"), Cores: runtime.NumCPU(), Go: runtime.Version(),
-		System: system(), Kernel: content("/proc/sys/kernel/osrelease"),
+		System: host.System(), Kernel: host.Content("/proc/sys/kernel/osrelease"),
 	}
 	var info syscall.Sysinfo_t
 	if err := syscall.Sysinfo(&info); err != nil {
 		return m, fmt.Errorf("look at memory: %w", err)
 	}
 	m.MemoryGiB = float64(info.Totalram) * float64(info.Unit) / (1 << 30)
-	if _, err := fmt.Sscan(content("/proc/loadavg"), &m.Load1, &m.Load5); err != nil {
+	if _, err := fmt.Sscan(host.Content("/proc/loadavg"), &m.Load1, &m.Load5); err != nil {
 		return m, fmt.Errorf("look at the machine's load: %w", err)
 	}
 	out, err := exec.CommandContext(ctx, lab.Binary(), "version").Output()
@@ -52,23 +52,4 @@ func machine(ctx context.Context, lab *e2e.Lab) (Machine, error) {
 	}
 	m.MariaDB = regexp.MustCompile(`\d+\.\d+\.\d+`).FindString(string(out))
 	return m, nil
-}
-
-// system is the distribution's own name for itself (os-release(5)).
-func system() string {
-	for line := range strings.Lines(content("/etc/os-release")) {
-		if name, ok := strings.CutPrefix(line, "PRETTY_NAME="); ok {
-			return strings.Trim(strings.TrimSpace(name), `"`)
-		}
-	}
-	return "unknown"
-}
-
-// content returns the content of a file, empty if there is none.
-func content(path string) string {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(data))
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"trivet/e2e"
+	"trivet/internal/host"
 )
 
 // Kinds of processes besides trivet's own, which are named by their command.
@@ -63,7 +64,7 @@ func look(pid int) (process, bool) {
 		return process{}, false
 	}
 	p := process{kind: kindOf(strings.Split(string(line), "\x00")), cpu: used(string(stat))}
-	for l := range strings.Lines(content(filepath.Join(dir, "smaps_rollup"))) {
+	for l := range strings.Lines(host.Content(filepath.Join(dir, "smaps_rollup"))) {
 		if kb, ok := strings.CutPrefix(l, "Pss:"); ok {
 			_, _ = fmt.Sscan(kb, &p.pss)
 			p.pss <<= 10

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"trivet/internal/host"
 )
 
 // Others may use so much of a core beside a measurement; if it was more, the
@@ -18,7 +20,7 @@ const tick = 10 * time.Millisecond
 // busy is the time that all cores worked for anybody, or were taken away from
 // this machine (proc_stat(5)).
 func busy() (time.Duration, error) {
-	line, _, _ := strings.Cut(content("/proc/stat"), "\n")
+	line, _, _ := strings.Cut(host.Content("/proc/stat"), "\n")
 	f := strings.Fields(line)
 	if len(f) < 9 {
 		return 0, fmt.Errorf("read /proc/stat: %q", line)

@@ -6,13 +6,14 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"text/tabwriter"
 	"time"
+
+	"trivet/internal/host"
 )
 
 // Report is all that a run found.
@@ -249,37 +250,18 @@ func (r *Report) markdown(w io.Writer) error {
 func machine(ctx context.Context, all []peer) (Machine, error) {
 	m := Machine{
 		Date:   time.Now().UTC().Format("2006-01-02 15:04 MST"),
-		System: system(), Kernel: content("/proc/sys/kernel/osrelease"),
+		System: host.System(), Kernel: host.Content("/proc/sys/kernel/osrelease"),
 	}
-	m.Cores = strings.Count(content("/proc/cpuinfo"), "processor\t:") // this process has but one
+	m.Cores = strings.Count(host.Content("/proc/cpuinfo"), "processor\t:") // this process has but one
 	var info syscall.Sysinfo_t
 	if err := syscall.Sysinfo(&info); err != nil {
 		return m, fmt.Errorf("look at memory: %w", err)
 	}
 	m.MemoryGiB = float64(info.Totalram) * float64(info.Unit) / (1 << 30)
-	if _, err := fmt.Sscan(content("/proc/loadavg"), &m.Load1); err != nil {
+	if _, err := fmt.Sscan(host.Content("/proc/loadavg"), &m.Load1); err != nil {
 		return m, fmt.Errorf("look at the machine's load: %w", err)
 	}
 	found, err := versions(ctx, all)
 	m.Versions = strings.Trim(found+", "+runtime.Version(), ", ")
 	return m, err
-}
-
-// system is the distribution's own name for itself (os-release(5)).
-func system() string {
-	for line := range strings.Lines(content("/etc/os-release")) {
-		if name, ok := strings.CutPrefix(line, "PRETTY_NAME="); ok {
-			return strings.Trim(strings.TrimSpace(name), `"`)
-		}
-	}
-	return "unknown"
-}
-
-// content returns the content of a file, empty if there is none.
-func content(path string) string {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(data))
 }
