@@ -48,7 +48,7 @@ var edges = map[string][]string{
 	"proxy/access":   {"proxy", "proxy/wire"},
 	"proxy/bench":    {"internal/host", "proxy", "proxy/upstream", "proxy/wire"},
 	"proxy/edge":     {"internal/metric", "proxy", "proxy/wire", "site"},
-	"proxy/h2":       {"proxy/wire"},
+	"proxy/h2":       {"proxy/socket", "proxy/wire"},
 	"proxy/h3":       {"proxy/wire"},
 	"proxy/tunnel":   {"proxy/socket"},
 	"proxy/upstream": {"proxy/socket", "proxy/wire"},

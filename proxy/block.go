@@ -1,6 +1,9 @@
 package proxy
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // block is a buffer from a pool.
 type block struct {
@@ -22,7 +25,28 @@ var blockBytes = [...]int{smallBlock: 4 << 10, middleBlock: 16 << 10, largeBlock
 
 var blocks [len(blockBytes)]sync.Pool
 
+// inUse are the bytes of blocks that exchanges hold. With budget of it, answers are
+// not held back any more, but relayed in smaller pieces.
+var inUse atomic.Int64
+
+const budget = 64 << 20
+
+// tight says that the budget is used up.
+func tight() bool { return inUse.Load() >= budget }
+
+// pieceFor is the size of the buffer by which n bytes, or an unknown number, are copied.
+func pieceFor(n int64) blockSize {
+	switch used := inUse.Load(); {
+	case used >= 2*budget:
+		return smallBlock
+	case used >= budget || n <= int64(blockBytes[middleBlock]):
+		return middleBlock
+	}
+	return largeBlock
+}
+
 func takeBlock(s blockSize) *block {
+	inUse.Add(int64(blockBytes[s]))
 	if b, ok := blocks[s].Get().(*block); ok {
 		return b
 	}
@@ -36,12 +60,17 @@ func blockFor(n int) *block {
 			return takeBlock(blockSize(s))
 		}
 	}
+	inUse.Add(int64(n))
 	return &block{make([]byte, n), largeBlock}
 }
 
 // give returns b to its pool; nil is let be.
 func (b *block) give() {
-	if b != nil && len(b.b) == blockBytes[b.size] {
+	if b == nil {
+		return
+	}
+	inUse.Add(-int64(len(b.b)))
+	if len(b.b) == blockBytes[b.size] {
 		blocks[b.size].Put(b)
 	}
 }

@@ -34,6 +34,7 @@ type conn struct {
 	// watched; 0: none.
 	exchange atomic.Int64
 	tunnel   atomic.Bool
+	tunnels  atomic.Int32 // of an HTTP/2 connection's streams
 
 	mu      sync.Mutex // deadlines; the epoll's and the turn's state as others see it
 	turn    *turn      // nil: parked

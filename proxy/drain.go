@@ -80,12 +80,12 @@ func (s *Server) endIdle() {
 	}
 }
 
-// cutExchanges closes every connection that is no tunnel.
+// cutExchanges closes every connection that is no tunnel and, of HTTP/2, has none.
 func (s *Server) cutExchanges() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := s.active.first; c != nil; c = c.next {
-		if !c.tunnel.Load() {
+		if !c.tunnel.Load() && c.tunnels.Load() == 0 {
 			c.cut()
 		}
 	}
@@ -110,5 +110,10 @@ func (s *Server) cutTunnels() {
 	defer s.mu.Unlock()
 	for t := range s.tunnels {
 		t.cancel(errDraining)
+	}
+	for c := s.active.first; c != nil; c = c.next {
+		if c.http2() != nil {
+			c.cut()
+		}
 	}
 }

@@ -182,7 +182,7 @@ func (a *incoming) holdBack() error {
 	switch {
 	case err != nil || a.done:
 		return err
-	case !a.journey.safe || streams(&a.response):
+	case !a.journey.safe || streams(&a.response) || tight():
 		return nil
 	case a.response.Length > holdSize:
 		return nil

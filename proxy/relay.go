@@ -43,7 +43,7 @@ func (a *incoming) relayRest() error {
 	if done, err := a.splice(); done || err != nil {
 		return err
 	}
-	b := takeBlock(a.pieceSize())
+	b := takeBlock(pieceFor(a.left))
 	defer b.give()
 	for !a.done {
 		if err := a.journey.exchange.Flush(); err != nil {
@@ -58,14 +58,6 @@ func (a *incoming) relayRest() error {
 		}
 	}
 	return nil
-}
-
-// pieceSize is that of the buffer by which the rest is copied.
-func (a *incoming) pieceSize() blockSize {
-	if a.left > int64(blockBytes[middleBlock]) {
-		return largeBlock
-	}
-	return middleBlock
 }
 
 // spliceFrom is the length from which a rest is spliced.

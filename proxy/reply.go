@@ -120,7 +120,7 @@ func (x *Exchange) SendFile(f *os.File, offset, n int64) error {
 }
 
 func (x *Exchange) copyFile(f *os.File, offset, n int64) error {
-	b := takeBlock(largeBlock)
+	b := takeBlock(pieceFor(n))
 	defer b.give()
 	for n > 0 {
 		p := b.b[:min(n, int64(len(b.b)))]

@@ -26,6 +26,10 @@ const (
 	// parked in a second and no more goroutines are idle.
 	reliefAfter = 1000
 	calm        = 50
+	// crowdHeld is from how many bytes on that exchanges held at a time, of which
+	// a quarter is left for crowdGone seconds, the memory is given back too.
+	crowdHeld = 16 << 20
+	crowdGone = 3
 )
 
 // sweep keeps the limits of all connections until over is closed.
@@ -33,6 +37,7 @@ func (s *Server) sweep(over <-chan struct{}) {
 	timer := time.NewTimer(sweepStep)
 	defer timer.Stop()
 	var trimmed int64
+	var tide tide
 	for {
 		select {
 		case <-timer.C:
@@ -46,11 +51,12 @@ func (s *Server) sweep(over <-chan struct{}) {
 		if now-trimmed >= int64(time.Second) {
 			trimmed = now
 			left := s.crew.trim()
-			if left > 0 && wait == 0 {
-				wait = time.Second
-			}
-			if left <= calm && s.wantsRelief() {
+			ebbed := tide.ebbed()
+			if left <= calm && s.wantsRelief() || ebbed {
 				s.parts.Go(relieve)
+			}
+			if (left > 0 || tide.high > 0) && wait == 0 {
+				wait = time.Second
 			}
 		}
 		if wait > 0 {
@@ -69,6 +75,31 @@ func (s *Server) wantsRelief() bool {
 		return false
 	}
 	s.parkings, s.parkingsSeen = 0, 0
+	return true
+}
+
+// tide is how much exchanges held at most.
+type tide struct {
+	high int64 // 0: not much
+	low  int   // seconds since when it is a quarter of that at most
+}
+
+// ebbed is asked each second whether most of much memory is not used any more.
+func (t *tide) ebbed() bool {
+	now := inUse.Load()
+	switch {
+	case now >= crowdHeld && now > t.high:
+		*t = tide{high: now}
+	case t.high == 0:
+	case now > t.high/4:
+		t.low = 0
+	default:
+		t.low++
+	}
+	if t.low < crowdGone {
+		return false
+	}
+	*t = tide{}
 	return true
 }
 

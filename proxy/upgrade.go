@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"trivet/proxy/h2"
 	"trivet/proxy/tunnel"
 	"trivet/proxy/upstream"
 	"trivet/proxy/wire"
@@ -132,6 +133,7 @@ func (j *journey) tunnelStream(rest []byte) {
 	j.incoming.give()
 	_ = conn.SetDeadline(time.Time{})
 	defer x.server.holdTunnel(&tunnelRun{conn.Interrupt, x.Target})()
+	defer x.holdStreams()()
 	x.watch.use(conn)
 	var up sync.WaitGroup
 	up.Go(func() { x.pourUp(conn) })
@@ -144,6 +146,18 @@ func (j *journey) tunnelStream(rest []byte) {
 	conn.Interrupt(errAnswered)
 	up.Wait()
 	x.watch.use(nil)
+}
+
+// holdStreams keeps the HTTP/2 connection of a tunnel open, as long as a tunnel
+// may last, until the returned function is called.
+func (x *Exchange) holdStreams() func() {
+	st, ok := x.Stream.(*h2.Stream)
+	if !ok {
+		return func() {}
+	}
+	c := st.Net().(*h2Conn).owner
+	c.tunnels.Add(1)
+	return func() { c.tunnels.Add(-1) }
 }
 
 // withoutAccept leaves the handshake of RFC 6455 out, which HTTP/2 does not have (RFC 8441, 5).

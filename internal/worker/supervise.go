@@ -255,7 +255,7 @@ func (w *Worker) launch(record, turn string) (*process.Process, error) {
 			"TRIVET_CONTROL=" + control(w.cfg.ControlDir, w.cfg.Name),
 			"TRIVET_METRICS=" + w.cfg.MetricsDir,
 			"TRIVET_TURN=" + turn,
-			"GOMEMLIMIT=" + os.Getenv("GOMEMLIMIT"), "GOGC=" + strconv.Itoa(cmp.Or(w.cfg.GC, 50)), "GOMAXPROCS=2",
+			"GOMEMLIMIT=" + memoryLimit(), "GOGC=" + strconv.Itoa(cmp.Or(w.cfg.GC, 50)), "GOMAXPROCS=2",
 			"GOTRACEBACK=single",
 		},
 		User: w.cfg.User, Confine: true,
@@ -264,3 +264,19 @@ func (w *Worker) launch(record, turn string) (*process.Process, error) {
 		Note:  w.cfg.Build,
 	})
 }
+
+// memoryLimit is from how much memory on the process collects its garbage harder:
+// node's own setting, else a quarter of the machine's, within bounds.
+func memoryLimit() string {
+	if set := os.Getenv("GOMEMLIMIT"); set != "" {
+		return set
+	}
+	var info syscall.Sysinfo_t
+	if syscall.Sysinfo(&info) != nil {
+		return ""
+	}
+	return strconv.FormatUint(boundMemory(uint64(info.Totalram)*uint64(info.Unit)), 10)
+}
+
+// boundMemory is what a worker may use of a machine's total, in bytes.
+func boundMemory(total uint64) uint64 { return min(max(total/4, 128<<20), 1<<30) }

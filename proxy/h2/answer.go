@@ -7,6 +7,9 @@ func (s *Stream) Head(status int, fields []wire.Field, length int64) error {
 	c := s.conn
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.full() && status >= 200 {
+		defer s.hold(awaitedBody)()
+	}
 	if err := s.drained(); err != nil || s.begun || status == 101 {
 		return s.why()
 	}
@@ -85,18 +88,31 @@ func (s *Stream) room(n int) (int, error) {
 		case s.gone:
 			return 0, s.err
 		case m <= 0:
-			c.flush(shared)
-			if min(s.send, c.send) <= 0 && !s.gone {
-				s.wait(&s.writable, true)
-			}
+			s.awaitWindow(n)
 		case c.full():
-			if err := s.drained(); err != nil {
+			if err := s.drainedOf(n); err != nil {
 				return 0, err
 			}
 		default:
 			return int(m), nil
 		}
 	}
+}
+
+// awaitWindow waits until the client may have opened its window, with n bytes in hand. mu is held.
+func (s *Stream) awaitWindow(n int) {
+	c := s.conn
+	c.flush(shared)
+	if min(s.send, c.send) <= 0 && !s.gone {
+		defer s.hold(n)()
+		s.wait(&s.writable, true)
+	}
+}
+
+// drainedOf is drained, with n bytes in hand. mu is held.
+func (s *Stream) drainedOf(n int) error {
+	defer s.hold(n)()
+	return s.drained()
 }
 
 // drained waits until there is room in the connection's buffer: a client that

@@ -106,8 +106,10 @@ type Conn struct {
 	peer     peer
 	send     int64 // the client's window for the connection
 	recv     window
-	levels   levels // of the flood limits
-	err      error  // why the connection is over
+	levels   levels    // of the flood limits
+	blocked  int       // bytes that handlers hold until the client takes more
+	queue    []*Stream // that begin once it is less
+	err      error     // why the connection is over
 
 	out     *buffer
 	encoder encoder
@@ -209,35 +211,30 @@ func (c *Conn) finish(err error) error {
 		c.goAway(c.last, f.code, f.why)
 	}
 	c.fail(err)
-	defer c.mu.Unlock()
-	_ = c.net.SetWriteDeadline(time.Now().Add(farewell))
+	agreed := errors.Is(c.err, errLeft)
+	patience := farewell
+	if agreed {
+		patience = c.cfg.Still
+	}
+	_ = c.net.SetWriteDeadline(time.Now().Add(patience))
 	c.flush(alone)
 	for c.handlers > 0 || c.writing {
 		c.idle.Wait()
 	}
 	c.serving = false
-	if told {
+	agreed = agreed && errors.Is(c.err, errLeft)
+	c.mu.Unlock() // the sweep must not wait
+	switch {
+	case told:
 		linger(c.net, c.in.b)
+	case agreed:
+		part(c.net, c.in.b, c.cfg.Still)
 	}
 	_ = c.net.Close()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.in, c.out = c.in.free(), c.out.free()
 	return cause(c.err)
-}
-
-// farewell bounds what a connection that is over may still take.
-const farewell = 500 * time.Millisecond
-
-// linger reads what is under way, so that the last words are not lost to a reset.
-func linger(n net.Conn, b []byte) {
-	if half, ok := n.(interface{ CloseWrite() error }); ok {
-		_ = half.CloseWrite()
-	}
-	_ = n.SetReadDeadline(time.Now().Add(farewell))
-	for range 64 {
-		if _, err := n.Read(b); err != nil {
-			return
-		}
-	}
 }
 
 // cause leaves out what is no error.
@@ -278,12 +275,26 @@ func (c *Conn) Shutdown() {
 	}
 }
 
-// End closes a connection that is parked, with a GOAWAY.
+// End closes a connection that is parked, with a GOAWAY. It waits for a client
+// that still takes what was sent.
 func (c *Conn) End() {
+	if !c.lastWords() {
+		return
+	}
+	if c.started && unsent(c.net) > 0 {
+		in := ins.take()
+		part(c.net, in.b, c.cfg.Still)
+		in.free()
+	}
+	_ = c.net.Close()
+}
+
+// lastWords are those of a connection that is parked; false: it is not.
+func (c *Conn) lastWords() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err != nil || c.serving {
-		return
+		return false
 	}
 	_ = c.net.SetWriteDeadline(time.Now().Add(farewell))
 	c.err = errLeft
@@ -291,8 +302,8 @@ func (c *Conn) End() {
 		c.goAway(c.last, codeNo, "")
 		c.flush(alone)
 	}
-	_ = c.net.Close()
 	c.out = c.out.free()
+	return true
 }
 
 // notice is the first GOAWAY: it names no stream. mu is held.
@@ -316,8 +327,8 @@ func (c *Conn) interrupted(err error) error {
 	switch {
 	case c.err != nil:
 		return c.err
-	case c.leaving == final && !c.busy():
-		return errLeft
+	case c.leaving == final && len(c.streams) == 0 && c.handlers == 0:
+		return errLeft // a write that is on is waited for by finish
 	case c.parking:
 		return errParked
 	}

@@ -193,7 +193,7 @@ func TestParkedShutdown(t *testing.T) {
 	r := (&bench{t: t, addr: l.Addr().String()}).dial(t)
 	n, err := l.Accept()
 	must(err)
-	c := New(n, &Config{Handle: hello, Park: 50 * time.Millisecond})
+	c := New(n, &Config{Handle: hello, Park: 50 * time.Millisecond, Still: time.Second})
 	if idle, err := c.Serve(); !idle || err != nil {
 		t.Fatalf("got %v, %v, want that it is idle", idle, err)
 	}
@@ -218,7 +218,7 @@ func TestParkedShutdown(t *testing.T) {
 // TestShutdown drains: what is under way is answered to its end, what comes later is not.
 func TestShutdown(t *testing.T) {
 	got, release := make(chan struct{}), make(chan struct{})
-	b := listen(t, &Config{Handle: func(s *Stream) {
+	b := listen(t, &Config{Still: 5 * time.Second, Handle: func(s *Stream) {
 		got <- struct{}{}
 		<-release
 		hello(s)

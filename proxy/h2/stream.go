@@ -40,6 +40,9 @@ type Stream struct {
 	onGone  func()
 	telling bool
 
+	reserved bool // awaitedBody is counted as held
+	dropped  bool // it was gone before it began
+
 	waits int8          // how many wait for the client
 	moved int64         // when the client last did what is waited for
 	spent time.Duration // on waiting for the client, in steps of the sweep
@@ -64,13 +67,18 @@ func (c *Conn) open(s *Stream, ended bool) {
 	s.ended = ended
 	c.streams[s.id] = s
 	c.handlers++
-	c.cfg.crew.run(job{stream: s})
+	c.enqueue(s)
 }
 
 // serve runs the handler and ends what it left open.
 func (s *Stream) serve() {
 	c := s.conn
-	c.cfg.Handle(s)
+	c.mu.Lock()
+	dropped := s.dropped
+	c.mu.Unlock()
+	if !dropped {
+		c.cfg.Handle(s)
+	}
 	c.mu.Lock()
 	switch {
 	case s.gone:
@@ -85,6 +93,7 @@ func (s *Stream) serve() {
 	if n := s.body.clear(); n > 0 {
 		c.reading(s, n)
 	}
+	c.unreserve(s)
 	delete(c.streams, s.id)
 	for s.telling {
 		s.readable.Wait()
@@ -114,6 +123,7 @@ func (c *Conn) lose(s *Stream, err error) {
 	s.gone, s.err = true, err
 	c.zombies++
 	delete(c.streams, s.id)
+	c.unqueue(s)
 	s.readable.Broadcast()
 	s.writable.Broadcast()
 	c.room.Broadcast()

@@ -92,6 +92,7 @@ func (c *Conn) check(now int64) {
 	c.rise()
 	c.checkLeaving(now)
 	c.checkConn(now)
+	c.beginQueued()
 	for _, s := range c.streams {
 		if s.waits > 0 && s.tooSlow(now) {
 			c.stop(s)
