@@ -82,10 +82,21 @@ func (p *Process) remember() error {
 	return atomicfile.Write(p.path, data, 0o600, -1, -1)
 }
 
-// alive reports whether the recorded process, and not a later one with its pid, still runs.
+// alive reports whether the recorded process, and not a later one with its
+// pid, nor a thread that has the number now, still runs.
 func alive(rec record) bool {
 	start, ended, err := stat(rec.PID)
-	return err == nil && !ended && start == rec.Start
+	return err == nil && !ended && start == rec.Start && leads(rec.PID)
+}
+
+// leads reports whether pid is a process and not one of a process's threads:
+// those have a folder in /proc too, though no listing shows it (proc(5)).
+func leads(pid int) bool {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return false
+	}
+	return strings.Contains(string(data), fmt.Sprintf("\nTgid:\t%d\n", pid))
 }
 
 // stat reads fields 22 (start time) and 3 (whether it is a zombie) of /proc/pid/stat (proc(5)).
