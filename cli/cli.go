@@ -34,6 +34,9 @@ type command struct {
 	example string
 	hidden  bool
 	raw     bool // its words are another program's: none is a flag of ours
+	// family is what the command's next word may be: commands named by both
+	// words. It then has no flags of its own.
+	family func() []command
 	// flags defines the command's flags and returns what runs with the words that are left.
 	flags func(*flag.FlagSet) func(ctx context.Context, e *env, args []string) error
 }
@@ -42,7 +45,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		upCommand, downCommand, statusCommand, logsCommand, planCommand, applyCommand,
-		balancerCommand, drainCommand, undrainCommand, labCommand, upgradeCommand, signinCommand, initCommand, checkCommand, versionCommand,
+		balancerCommand, dbCommand, drainCommand, undrainCommand, labCommand, upgradeCommand, signinCommand, initCommand, checkCommand, versionCommand,
 		nodeCommand, workerCommand, labInitCommand, sstCommand,
 	}
 }
@@ -109,7 +112,24 @@ func run(ctx context.Context, e *env, args []string) error {
 	return usageError{fmt.Sprintf("there is no command %q; `trivet help` lists them", args[0])}
 }
 
+// runFamily runs the command that the next word names.
+func (c command) runFamily(ctx context.Context, e *env, args []string) error {
+	if len(args) == 0 || args[0] == "help" || args[0] == "-h" || args[0] == "--help" {
+		c.helpFamily(e.out)
+		return nil
+	}
+	for _, word := range c.family() {
+		if word.name == c.name+" "+args[0] {
+			return word.run(ctx, e, args[1:])
+		}
+	}
+	return usageError{fmt.Sprintf("there is no command %q; `trivet %s --help` lists them", c.name+" "+args[0], c.name)}
+}
+
 func (c command) run(ctx context.Context, e *env, args []string) error {
+	if c.family != nil {
+		return c.runFamily(ctx, e, args)
+	}
 	fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	do := c.flags(fs)
@@ -176,14 +196,25 @@ func (c command) help(w io.Writer, fs *flag.FlagSet) {
 
 func help(w io.Writer) {
 	_, _ = fmt.Fprint(w, "trivet turns three Linux servers, or three namespaces on one machine, into the\ninfrastructure of one site: balancer, firewall, certificates, web, app, database, monitor.\n\nusage: trivet COMMAND [flags]\n\n")
+	list(w, commands())
+	_, _ = fmt.Fprint(w, "\n`trivet COMMAND --help` shows its flags and an example.\n")
+}
+
+func (c command) helpFamily(w io.Writer) {
+	_, _ = fmt.Fprintf(w, "%s\n\nusage: trivet %s COMMAND [flags]\n\n", c.summary, c.name)
+	list(w, c.family())
+	_, _ = fmt.Fprintf(w, "\nexample:\n  %s\n\n`trivet %s COMMAND --help` shows its flags and an example.\n", strings.ReplaceAll(c.example, "\n", "\n  "), c.name)
+}
+
+// list tells what each command is for.
+func list(w io.Writer, commands []command) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, c := range commands() {
+	for _, c := range commands {
 		if !c.hidden {
 			_, _ = fmt.Fprintf(t, "  %s\t%s\n", c.name, c.summary)
 		}
 	}
 	_ = t.Flush()
-	_, _ = fmt.Fprint(w, "\n`trivet COMMAND --help` shows its flags and an example.\n")
 }
 
 // noArgs refuses words that the command has no use for.

@@ -46,14 +46,52 @@ func trivet(args ...string) (status int, out, errOut string) {
 	return status, o.String(), e.String()
 }
 
-func TestEveryCommandHelps(t *testing.T) {
+// leaves are the commands that do something, those of the families included.
+func leaves() []command {
+	var cs []command
 	for _, c := range commands() {
+		if c.family != nil {
+			cs = append(cs, c.family()...)
+			continue
+		}
+		cs = append(cs, c)
+	}
+	return cs
+}
+
+func TestFamilies(t *testing.T) {
+	for _, c := range commands() {
+		if c.family == nil {
+			continue
+		}
+		t.Run(c.name, func(t *testing.T) {
+			for _, word := range []string{"", "--help", "help"} {
+				status, out, errOut := trivet(append([]string{c.name}, strings.Fields(word)...)...)
+				if status != 0 || errOut != "" {
+					t.Errorf("%q: status %d, %q on stderr, want 0 and nothing", word, status, errOut)
+				}
+				for _, member := range c.family() {
+					if !strings.HasPrefix(member.name, c.name+" ") || !strings.Contains(out, "  "+member.name+" ") {
+						t.Errorf("%q does not list %q:\n%s", word, member.name, out)
+					}
+				}
+			}
+			status, _, errOut := trivet(c.name, "nope")
+			if want := "there is no command \"" + c.name + " nope\"; `trivet " + c.name + " --help` lists them"; status != 2 || !strings.Contains(errOut, want) {
+				t.Errorf("unknown word: status %d, %q, want 2 and %q", status, errOut, want)
+			}
+		})
+	}
+}
+
+func TestEveryCommandHelps(t *testing.T) {
+	for _, c := range leaves() {
 		if c.raw {
 			continue
 		}
 		t.Run(c.name, func(t *testing.T) {
 			for _, flag := range []string{"--help", "-h"} {
-				status, out, errOut := trivet(c.name, flag)
+				status, out, errOut := trivet(append(strings.Fields(c.name), flag)...)
 				if status != 0 || errOut != "" {
 					t.Errorf("%s: status %d, %q on stderr, want 0 and nothing", flag, status, errOut)
 				}
@@ -63,7 +101,7 @@ func TestEveryCommandHelps(t *testing.T) {
 					}
 				}
 			}
-			status, out, errOut := trivet(c.name, "--no-such-flag")
+			status, out, errOut := trivet(append(strings.Fields(c.name), "--no-such-flag")...)
 			if status != 2 || out != "" || !strings.Contains(errOut, "trivet "+c.name+" --help") {
 				t.Errorf("unknown flag: status %d, %q, %q, want 2 and where help is", status, out, errOut)
 			}
@@ -73,7 +111,8 @@ func TestEveryCommandHelps(t *testing.T) {
 
 // An example that its own command does not understand would mislead. Only its flags are tried.
 func TestExamplesParse(t *testing.T) {
-	for _, c := range commands() {
+	for _, c := range leaves() {
+		name := strings.Fields(c.name)
 		for line := range strings.Lines(c.example) {
 			line, _, _ = strings.Cut(strings.TrimSpace(line), "#")
 			line, _, _ = strings.Cut(line, ">")
@@ -81,14 +120,14 @@ func TestExamplesParse(t *testing.T) {
 			if c.hidden {
 				continue
 			}
-			if len(words) < 2 || words[0] != "trivet" || words[1] != c.name {
+			if len(words) <= len(name) || words[0] != "trivet" || !slices.Equal(words[1:len(name)+1], name) {
 				t.Errorf("%s: example %q does not show it", c.name, line)
 				continue
 			}
 			fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
 			fs.SetOutput(&bytes.Buffer{})
 			c.flags(fs)
-			if _, err := parse(fs, words[2:]); err != nil {
+			if _, err := parse(fs, words[len(name)+1:]); err != nil {
 				t.Errorf("%s: example %q: %v", c.name, line, err)
 			}
 		}
