@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/quic-go/quic-go/http3"
 
+	"trivet/internal/metric"
 	"trivet/proxy/proxytest"
 	"trivet/site"
 )
@@ -88,7 +89,7 @@ func (s *stand) passedLimits() {
 func (s *stand) passedCounts() {
 	var all string
 	for _, srv := range s.servers {
-		all += s.scrape(srv)
+		all += s.scrape(srv.meters)
 	}
 	for _, want := range []string{"trivet_requests_total{", "trivet_request_seconds_count", "trivet_in_flight "} {
 		if !strings.Contains(all, want) {
@@ -117,8 +118,8 @@ func TestHalfOpenPassed(t *testing.T) {
 	}
 }
 
-// scrape returns what the server's web server counts.
-func (s *stand) scrape(srv *server) string {
+// scrape returns what a server counts.
+func (s *stand) scrape(meters *metric.Registry) string {
 	dir, err := os.MkdirTemp("", "m") // short enough for a socket
 	if err != nil {
 		s.t.Fatal(err)
@@ -126,7 +127,7 @@ func (s *stand) scrape(srv *server) string {
 	defer func() { _ = os.RemoveAll(dir) }()
 	ctx, stop := context.WithCancel(s.t.Context())
 	served := make(chan error, 1)
-	go func() { served <- srv.meters.Serve(ctx, dir, "web", "") }()
+	go func() { served <- meters.Serve(ctx, dir, "web", "") }()
 	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(dir, "web.sock"))
 	}}}

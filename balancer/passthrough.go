@@ -86,7 +86,7 @@ func (b *Balancer) pass(ctx context.Context, c net.Conn) {
 	_ = c.SetReadDeadline(time.Now().Add(helloTimeout))
 	h, begin, err := hello.Read(c, nil)
 	if err != nil {
-		b.meters.failed.Inc()
+		b.meters.visits.Failed()
 		return
 	}
 	name := strings.ToLower(string(h.Name))
@@ -195,6 +195,13 @@ func (p *passing) hold(t *tunnel.Tunnel, server string) func() {
 		defer p.mu.Unlock()
 		delete(p.all, t)
 	}
+}
+
+// count is how many there are.
+func (p *passing) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.all)
 }
 
 // end cuts those to a server.

@@ -96,7 +96,7 @@ func (b *Balancer) server(c site.Balancer, h func(*proxy.Exchange), secure *tls.
 		Limits: limits(c), Times: times(c), MaxBody: c.Limits.Body,
 		Connections: c.Limits.Connections, Refused: b.meters.refused.Inc,
 		Grace: drainGrace, TunnelGrace: tunnelGrace, Linger: linger,
-		Handshake: b.meters.handshake,
+		Handshake: b.meters.visits.Handshake,
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"log/slog"
@@ -38,6 +39,7 @@ type stand struct {
 	https   string
 	quic    string
 	access  *proxytest.Lines
+	meters  *metric.Registry
 	stop    context.CancelFunc
 	done    chan error
 }
@@ -90,7 +92,7 @@ func newStand(t *testing.T, change ...func(*site.Site)) *stand {
 	for _, c := range change {
 		c(s.state.Site)
 	}
-	s.state.Secrets = map[string]string{part.SecretSticky: "secret"}
+	s.state.Secrets = map[string]string{part.SecretSticky: "secret", part.SecretTicketKeys: base64.StdEncoding.EncodeToString(make([]byte, 32))}
 	for i := range 3 {
 		s.addServer(fmt.Sprintf("s%d", i+1))
 	}
@@ -111,9 +113,9 @@ func (s *stand) addServer(name string) {
 	l := proxytest.Listen(s.t)
 	srv.state = part.State{
 		Site: s.state.Site, Server: name, Bundle: s.ca.Bundle, Identity: s.ca.Identity(s.t, name, part.Web),
-		Certificates: s.state.Certificates,
-		Release:      part.Release{Hash: "r", Dir: dir},
-		Instances:    []part.Instance{{Name: "1-1", Network: "unix", Address: s.startApp(srv)}},
+		Certificates: s.state.Certificates, Secrets: s.state.Secrets,
+		Release:   part.Release{Hash: "r", Dir: dir},
+		Instances: []part.Instance{{Name: "1-1", Network: "unix", Address: s.startApp(srv)}},
 	}
 	srv.access, srv.meters = &proxytest.Lines{}, metric.NewRegistry()
 	srv.web = web.New(web.Config{Log: slog.New(slog.DiscardHandler), Metrics: srv.meters, Listener: l, Access: srv.access})
@@ -161,11 +163,12 @@ func (s *stand) start() {
 		s.t.Fatal(err)
 	}
 	s.quic = packets.LocalAddr().String()
+	s.meters = metric.NewRegistry()
 	turn := make(chan struct{})
 	close(turn)
 	s.http, s.https = plain.Addr().String(), secure.Addr().String()
 	s.b = balancer.New(balancer.Config{
-		Log: slog.New(slog.NewTextHandler(testWriter{s.t}, nil)), Metrics: metric.NewRegistry(),
+		Log: slog.New(slog.NewTextHandler(testWriter{s.t}, nil)), Metrics: s.meters,
 		HTTP: plain, HTTPS: secure, QUIC: packets, Turn: turn, Access: s.access,
 	})
 	ctx, stop := context.WithCancel(context.Background())

@@ -61,12 +61,13 @@ func (b *Balancer) connections() int {
 	return run.plain.Stats().Open + run.secure.Stats().Open + int(b.raw.InFlight())
 }
 
+// tunnels through the balancer: what is passed through is one, whatever is in it.
 func (b *Balancer) tunnels() int {
 	run := b.servers.Load()
 	if run == nil {
 		return 0
 	}
-	return run.secure.Stats().Tunnels
+	return run.secure.Stats().Tunnels + b.passing.count()
 }
 
 // ejected is how the pool calls a target that it put out by itself.

@@ -56,6 +56,7 @@ type Exchange struct {
 	// belongs to and this server's span in it (hexadecimal). The handler sets
 	// them, pointing into Scratch or the request; the engine only forgets them.
 	ID, Trace, Span []byte
+	Unsampled       bool // who began the trace does not record it (W3C Trace Context, 3.2.2.5.1)
 	// Local is the handler's own; the engine only forgets it.
 	Local any
 
@@ -81,6 +82,7 @@ type Exchange struct {
 	Target   string // that answered, or was tried last; empty: none was tried
 	Retries  int    // sendings after the first
 	Broken   bool   // the answer broke off
+	Tunnel   bool   // it has become a tunnel: status 101, or 200 by HTTP/2 and 3
 	Err      error  // why the request failed, or the answer broke off
 	Times    Timings
 
@@ -90,7 +92,6 @@ type Exchange struct {
 	fields   []wire.Field // of the answer, while they are put together
 	started  bool
 	bodiless bool // the answer has no body, whatever is written
-	tunnel   bool // it has become a tunnel
 }
 
 // Timings say where the time of an exchange went. All but Total are of the

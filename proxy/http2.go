@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"crypto/tls"
+	"net"
 	"net/netip"
 	"sync"
 	"time"
@@ -23,7 +24,7 @@ func (s *Server) http2Config() *h2.Config {
 	if s.h2 == nil {
 		r := s.rules.Load()
 		s.h2 = &h2.Config{
-			Handle: s.handleH2, Refused: func(status int) { s.refused(2, netip.AddrPort{}, status) },
+			Handle: s.handleH2, Refused: s.refusedH2,
 			Limits: r.limits, Park: idleWait, Head: r.times.Head, Still: r.times.Still, Rate: r.times.Rate,
 		}
 	}
@@ -73,6 +74,11 @@ func (s *Server) serveStream(st Stream, r *wire.Request, peer netip.AddrPort, st
 		x.renew()
 		exchanges.Put(x)
 	}
+}
+
+// refusedH2 is refused for a stream of c.
+func (s *Server) refusedH2(c net.Conn, status int) []wire.Field {
+	return s.refused(2, c.(*h2Conn).owner.peer, status)
 }
 
 // refused notes a request that is answered before it became an exchange, and

@@ -25,7 +25,7 @@ func AltSvc(port int, age time.Duration) string { return h3.AltSvc(port, age) }
 func (s *Server) ServePacket(ctx context.Context, c net.PacketConn, cfg *tls.Config) error {
 	r := s.rules.Load()
 	err := h3.New(h3.Config{
-		TLS: cfg, Handle: s.handleH3, Refused: func(peer netip.AddrPort, status int) []wire.Field { return s.refused(3, peer, status) }, Log: s.config.Log,
+		TLS: cfg, Handle: s.handleH3, Refused: s.refusedH3, Handshake: s.config.Handshake, Log: s.config.Log,
 		Limits: r.limits, Connections: s.connections(), Idle: r.times.Idle, Still: r.times.Still, Rate: r.times.Rate,
 		Grace: min(s.config.Grace, packetGrace),
 	}).Serve(ctx, c)
@@ -35,4 +35,9 @@ func (s *Server) ServePacket(ctx context.Context, c net.PacketConn, cfg *tls.Con
 // handleH3 answers one stream.
 func (s *Server) handleH3(st *h3.Stream) {
 	s.serveStream(st, st.Request(), st.Peer(), st.TLS(), st.OnGone)
+}
+
+// refusedH3 is refused for a stream of the visitor at peer.
+func (s *Server) refusedH3(peer netip.AddrPort, status int) []wire.Field {
+	return s.refused(3, peer, status)
 }

@@ -43,7 +43,7 @@ type Config struct {
 	// how long tunnels may. Linger, within Grace, is for clients that wait: what
 	// they send until then is answered, once, for they cannot know yet.
 	Grace, TunnelGrace, Linger time.Duration
-	// Handshake is called after each TLS handshake, with its error. Optional.
+	// Handshake is called after each TLS handshake, QUIC's too, with its error. Optional.
 	Handshake func(*tls.ConnectionState, error)
 }
 

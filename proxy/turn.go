@@ -280,7 +280,7 @@ func (s *Server) handle(x *Exchange) (sound bool) {
 		}
 	}()
 	s.config.Handler(x)
-	if !x.started && !x.tunnel && x.Status != StatusClientGone {
+	if !x.started && !x.Tunnel && x.Status != StatusClientGone {
 		x.Answer(500, nil, nil)
 	}
 	return true

@@ -54,7 +54,7 @@ func (j *journey) switchProtocols() {
 	x := j.exchange
 	conn := j.conn
 	rest := j.incoming.in.b[j.incoming.r:j.incoming.w]
-	x.tunnel = true
+	x.Tunnel = true
 	x.watch.use(nil)
 	conn.Tunnel()
 	if h, ok := x.Stream.(hijacker); ok {
@@ -73,6 +73,8 @@ func (j *journey) tunnelConn(h hijacker, rest []byte) {
 		return
 	}
 	client, early := h.Hijack()
+	t := tunnel.New(client, j.conn.Conn, 0)
+	defer x.server.holdTunnel(&tunnelRun{t.Cancel, x.Target})() // before a write that nobody may take
 	if _, err := client.Write(rest); err != nil {
 		return
 	}
@@ -81,8 +83,6 @@ func (j *journey) tunnelConn(h hijacker, rest []byte) {
 	}
 	x.Sent, x.Received = int64(len(rest)), int64(len(early))
 	j.incoming.give()
-	t := tunnel.New(client, j.conn.Conn, 0)
-	defer x.server.holdTunnel(&tunnelRun{t.Cancel, x.Target})()
 	up, down, err := t.Run()
 	x.Received, x.Sent = x.Received+up, x.Sent+down
 	x.noteTunnel(err)

@@ -51,7 +51,7 @@ func (w *Web) done(x *proxy.Exchange) {
 		return
 	}
 	w.meters.count(x.Status)
-	if x.Status != 101 {
+	if !x.Tunnel {
 		w.meters.seconds.Observe(x.Times.Total.Seconds())
 	}
 	if v := w.now.Load(); v != nil {

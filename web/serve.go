@@ -47,7 +47,7 @@ func visitorTimes(c site.Balancer) proxy.Times {
 // has seen to already.
 func (w *Web) forBalancers(c site.Balancer, secure *tls.Config) *proxy.Server {
 	return proxy.NewServer(proxy.Config{
-		Log: w.log, Handler: w.fromBalancer, Done: w.done, TLS: secure, HTTP2: true,
+		Log: w.log, Handler: w.fromBalancer, Name: edge.Name, Done: w.done, TLS: secure, HTTP2: true,
 		Limits: balancerLimits(c), Times: balancerTimes,
 		Grace: drainGrace, TunnelGrace: tunnelGrace, Linger: linger,
 	})
@@ -60,6 +60,7 @@ func (w *Web) forVisitors(c site.Balancer, secure *tls.Config) *proxy.Server {
 		Log: w.log, Handler: w.fromVisitor, Name: edge.Name, Done: w.doneVisitor, TLS: secure, HTTP2: true,
 		Limits: visitorLimits(c), Times: visitorTimes(c), MaxBody: c.Limits.Body,
 		Connections: c.Limits.Connections,
+		Handshake:   w.meters.visits.Handshake,
 		Grace:       drainGrace, TunnelGrace: tunnelGrace, Linger: linger,
 	})
 }

@@ -1,9 +1,11 @@
 package web_test
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -395,6 +397,38 @@ func TestSlowApp(t *testing.T) {
 	b.apply()
 	if resp, _ := b.ask("GET", "/", "X-Trivet-Check: 100"); resp.StatusCode != 504 {
 		t.Errorf("got %d, want 504", resp.StatusCode)
+	}
+}
+
+// TestRefusedAreNamed: what cannot be understood of a balancer's request has an
+// ID in its answer, and a line in the log with it and the balancer's address.
+func TestRefusedAreNamed(t *testing.T) {
+	b := newBench(t)
+	b.apply()
+	for text, status := range map[string]int{"GET / HTTP/1.1\r\n\r\n": 400, "GET / HTTP/3.0\r\nHost: a\r\n\r\n": 505} {
+		c, err := tls.Dial("tcp", strings.TrimPrefix(b.url, "https://"), mtls.Client(b.ca.Source(t, "s2", part.Balancer), "s1", part.Web))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(c, text)
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = c.Close()
+		id := resp.Header.Get("X-Request-Id")
+		if resp.StatusCode != status || id == "" {
+			t.Errorf("%q: got %d, ID %q, want %d and one", text, resp.StatusCode, id, status)
+		}
+		want := fmt.Sprintf(`"client":"127.0.0.1","protocol":"HTTP/1.1","status":%d,`, status)
+		proxytest.Until(t, "a line for "+id, func() bool {
+			for line := range strings.Lines(b.access.String()) {
+				if strings.Contains(line, `"id":"`+id+`"`) && strings.Contains(line, want) {
+					return true
+				}
+			}
+			return false
+		})
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strconv"
 
 	"trivet/proxy"
 	"trivet/proxy/wire"
@@ -47,7 +48,7 @@ func (r *Rules) name(x *proxy.Exchange) {
 	trusted := r.trusts(x.Peer.Addr())
 	if trusted {
 		x.Client = r.visitor(x)
-		x.ID, x.Trace = givenID(x.Request.Fields), givenTrace(x.Request.Fields)
+		takeOver(x)
 	}
 	Name(x)
 }
@@ -96,18 +97,29 @@ func givenID(fields []wire.Field) []byte {
 	return id
 }
 
-// givenTrace is the trace-id in a valid traceparent (W3C Trace Context, 3.2.2).
-func givenTrace(fields []wire.Field) []byte {
+// takeOver gives x the ID and trace that its sender, who is trusted, says.
+func takeOver(x *proxy.Exchange) {
+	x.ID = givenID(x.Request.Fields)
+	x.Trace, x.Unsampled = givenTrace(x.Request.Fields)
+}
+
+// givenTrace is the trace-id in a valid traceparent, and whether its flags say
+// that the trace is not recorded (W3C Trace Context, 3.2.2).
+func givenTrace(fields []wire.Field) (id []byte, unsampled bool) {
 	v := wire.Find(fields, wire.Traceparent)
 	if len(v) < 55 || v[2] != '-' || v[35] != '-' || v[52] != '-' || string(v[:2]) == "ff" || len(v) > 55 && v[55] != '-' {
-		return nil
+		return nil, false
 	}
-	id := v[3:35]
-	if !isHex(id) || !isHex(v[36:52]) || zeros(id) || zeros(v[36:52]) {
-		return nil
+	id, flags := v[3:35], v[53:55]
+	if !isHex(id) || !isHex(v[36:52]) || zeros(id) || zeros(v[36:52]) || !isHex(flags) {
+		return nil, false
 	}
-	return id
+	last, _ := strconv.ParseUint(string(flags), 16, 8) // is hexadecimal
+	return id, last&sampled == 0
 }
+
+// sampled is the flag of a trace that is recorded (W3C Trace Context, 3.2.2.5.1).
+const sampled = 1
 
 // givenHost is the X-Forwarded-Host that the last proxy said, if it is a host: a
 // proxy may pass on what a visitor made up, and it goes into Forwarded.
@@ -194,7 +206,7 @@ func (r *Rules) claim(x *proxy.Exchange) {
 // Follow gives x the ID and trace that the server before says, a span of its
 // own, and hands them on.
 func Follow(x *proxy.Exchange) {
-	x.ID, x.Trace = givenID(x.Request.Fields), givenTrace(x.Request.Fields)
+	takeOver(x)
 	complete(x)
 	trace(x)
 }
@@ -217,6 +229,9 @@ func trace(x *proxy.Exchange) {
 	value := x.Append(func(b []byte) []byte {
 		b = append(append(b, "00-"...), x.Trace...)
 		b = append(append(b, '-'), x.Span...)
+		if x.Unsampled {
+			return append(b, "-00"...)
+		}
 		return append(b, "-01"...)
 	})
 	x.Up = append(x.Up, wire.Field{Name: traceparent, Value: value, Kind: wire.Traceparent})

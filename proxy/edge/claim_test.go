@@ -158,10 +158,11 @@ func TestGivenTrace(t *testing.T) {
 		"00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01":      false,
 		"ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01":      false,
 		"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7":         false,
+		"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0x":      false,
 		"": false,
 	}
 	for value, want := range tests {
-		got := givenTrace([]wire.Field{{Name: traceparent, Value: []byte(value), Kind: wire.Traceparent}})
+		got, _ := givenTrace([]wire.Field{{Name: traceparent, Value: []byte(value), Kind: wire.Traceparent}})
 		if (got != nil) != want {
 			t.Errorf("%q: got %q, want one: %v", value, got, want)
 		}
@@ -183,6 +184,31 @@ func TestFollow(t *testing.T) {
 	Follow(second)
 	if string(second.ID) != string(first.ID) || string(second.Trace) != string(first.Trace) || string(second.Span) == string(first.Span) {
 		t.Errorf("got %s %s %s, want %s %s and another span", second.ID, second.Trace, second.Span, first.ID, first.Trace)
+	}
+}
+
+// TestSampled: what the first server decided on recording a trace holds for all.
+func TestSampled(t *testing.T) {
+	const trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+	for _, tt := range []struct{ peer, given, want string }{
+		{"10.0.0.1:9", "01", "01"},
+		{"10.0.0.1:9", "00", "00"},
+		{"10.0.0.1:9", "02", "00"}, // a flag of later versions, which are not ours to pass on
+		{"10.0.0.1:9", "03", "01"},
+		{"203.0.113.7:9", "00", "01"}, // a visitor begins no trace
+	} {
+		first := exchange(t, tt.peer, "traceparent: 00-"+trace+"-00f067aa0ba902b7-"+tt.given)
+		if !rules("10.0.0.0/8").Admit(first) {
+			t.Fatal("Admit: got false")
+		}
+		second := exchange(t, "10.0.0.2:9", "traceparent: "+forwardedFields(first)["traceparent"])
+		Follow(second)
+		for i, x := range []*proxy.Exchange{first, second} {
+			want := "00-" + string(x.Trace) + "-" + string(x.Span) + "-" + tt.want
+			if got := string(wire.Find(x.Up, wire.Traceparent)); got != want {
+				t.Errorf("%s says %s: server %d forwards %s, want %s", tt.peer, tt.given, i+1, got, want)
+			}
+		}
 	}
 }
 

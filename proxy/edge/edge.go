@@ -74,19 +74,21 @@ func (r *Rules) Plain(x *proxy.Exchange) {
 // forwarded; if not, it has been answered.
 func (r *Rules) Admit(x *proxy.Exchange) bool {
 	r.name(x)
-	if r.hsts != nil {
+	host := x.Request.Host
+	here := r.isDomain(host)
+	ours := here || r.aliases[nameOf(host)]
+	if r.hsts != nil && ours {
 		x.Out = append(x.Out, wire.Field{Name: strictTransport, Value: r.hsts})
 	}
 	if r.altSvc != nil && x.Request.Major < 3 {
 		x.Out = append(x.Out, wire.Field{Name: altSvc, Value: r.altSvc})
 	}
-	host := x.Request.Host
 	switch {
 	case refuses(x.Request):
 		Page(x, 405)
-	case r.isDomain(host):
+	case here:
 		return r.open(x)
-	case r.aliases[nameOf(host)]:
+	case ours:
 		r.toDomain(x)
 	default:
 		Page(x, 421)

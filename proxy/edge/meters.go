@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"crypto/tls"
 	"strconv"
 	"sync"
 
@@ -16,6 +17,9 @@ type Meters struct {
 	sent     metric.Counter
 	received metric.Counter
 	inFlight metric.Gauge
+	retries  metric.Counter
+	met      *metric.CounterVec // handshakes
+	failed   metric.Counter
 
 	mu     sync.Mutex
 	counts map[outcome]metric.Counter // of requests
@@ -37,9 +41,24 @@ func NewMeters(r *metric.Registry) *Meters {
 		sent:     r.Counter("trivet_response_bytes_total", "Bytes of answers' bodies sent to visitors.").WithLabelValues(),
 		received: r.Counter("trivet_request_bytes_total", "Bytes of requests' bodies received from visitors.").WithLabelValues(),
 		inFlight: r.Gauge("trivet_in_flight", "Visitors' requests and tunnels under way.").WithLabelValues(),
+		retries:  r.Counter("trivet_retries_total", "Further servers that visitors' requests were tried on.").WithLabelValues(),
+		met:      r.Counter("trivet_tls_handshakes_total", "TLS handshakes with visitors.", "version", "resumed"),
+		failed:   r.Counter("trivet_tls_failures_total", "TLS handshakes with visitors that did not end.").WithLabelValues(),
 		counts:   map[outcome]metric.Counter{},
 	}
 }
+
+// Handshake counts a visitor's TLS handshake.
+func (m *Meters) Handshake(cs *tls.ConnectionState, err error) {
+	if err != nil {
+		m.Failed()
+		return
+	}
+	m.met.WithLabelValues(tls.VersionName(cs.Version), strconv.FormatBool(cs.DidResume)).Inc()
+}
+
+// Failed counts a handshake that came to nothing.
+func (m *Meters) Failed() { m.failed.Inc() }
 
 // methodLabel is a method that has a label of its own, or "other": a visitor
 // must not be able to make up labels.
@@ -62,11 +81,14 @@ func (m *Meters) Count(x *proxy.Exchange, backend string, entered bool) {
 		m.inFlight.Dec()
 	}
 	m.request(outcome{methodLabel(x.Request.Method), x.Status, backend}).Inc()
-	if x.Status != 101 {
+	if !x.Tunnel {
 		m.seconds.Observe(x.Times.Total.Seconds())
 	}
 	m.sent.Add(float64(x.Sent))
 	m.received.Add(float64(x.Received))
+	if x.Retries > 0 {
+		m.retries.Add(float64(x.Retries))
+	}
 }
 
 // request finds the counter of an outcome without making its labels anew.

@@ -30,9 +30,10 @@ type Config struct {
 	// Handle answers a request. The stream ends when it returns, and must not
 	// be used any more; if it was not ended, the client sees it broken off.
 	Handle func(*Stream)
-	// Refused, if it is not nil, is told of a request that was answered by 4xx
-	// without Handle. It must not block.
-	Refused func(status int)
+	// Refused, if it is not nil, is told of a request on c, the connection that
+	// New was given, that is answered by status without Handle, and gives fields
+	// for the answer. It must not block.
+	Refused func(c net.Conn, status int) []wire.Field
 	Limits  wire.Limits
 	Streams uint32        // that a client may have open; 128
 	Park    time.Duration // without a stream or a frame until Serve returns idle; 1 s

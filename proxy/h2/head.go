@@ -340,17 +340,17 @@ func (c *Conn) refuse(id, code uint32) error {
 	return c.answered()
 }
 
-// turnDown answers a request by a bare status. mu is held.
+// turnDown answers a request without a body. mu is held.
 func (c *Conn) turnDown(id uint32, status int, ended bool) error {
 	if err := c.spend(faults); err != nil {
 		return err
 	}
 	b := c.encoder.begin(status)
+	if c.cfg.Refused != nil {
+		b = c.encoder.fields(b, c.cfg.Refused(c.net, status))
+	}
 	b = c.encoder.length(b, 0)
 	c.appendHead(id, flagEndStream, b)
-	if c.cfg.Refused != nil {
-		c.cfg.Refused(status)
-	}
 	if ended {
 		c.closed.add(id, whole)
 		return c.answered()

@@ -41,9 +41,11 @@ type Config struct {
 	// Refused, if it is not nil, is told of a request that is answered by 4xx
 	// without Handle, and gives fields for the answer.
 	Refused func(peer netip.AddrPort, status int) []wire.Field
+	// Handshake, if it is not nil, is called after each handshake, with its error.
+	Handshake func(*tls.ConnectionState, error)
 	// Log is told little; nil: nothing.
 	Log         *slog.Logger
-	Limits      wire.Limits   // Head is 64 KiB by default; each field counts 32 bytes more (RFC 9114, 4.2.2)
+	Limits      wire.Limits   // Head is 64 KiB by default
 	Streams     int           // that a visitor may have open; 100
 	Connections int           // in all; 10,000
 	Unproven    int           // connections that may begin in a second before addresses have to be proven; 500
@@ -73,6 +75,9 @@ func (c *Config) complete() {
 	orDefault(&c.Rate, 250)
 	orDefault(&c.Grace, 30*time.Second)
 	orDefault(&c.Window, 1<<20)
+	if c.Handshake == nil {
+		c.Handshake = unheard
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -167,7 +172,7 @@ func (s *Server) drain(h *http3.Server, l *quic.EarlyListener) {
 func (s *Server) http() *http3.Server {
 	return &http3.Server{
 		Handler:        http.HandlerFunc(s.serve),
-		MaxHeaderBytes: s.cfg.Limits.Head,
+		MaxHeaderBytes: 2 * s.cfg.Limits.Head, // beyond Limits.Head we refuse, with an ID; beyond this quic-go does, without
 		ConnContext:    s.welcome,
 	}
 }

@@ -28,7 +28,7 @@ func (s *Server) transport(c net.PacketConn) *quic.Transport {
 				return nil, errFull
 			}
 			context.AfterFunc(ctx, func() { s.open.Add(-1) })
-			return ctx, nil
+			return s.meet(ctx), nil
 		},
 	}
 	if len(s.cfg.Secret) > 0 {
@@ -84,6 +84,7 @@ func (s *Server) welcome(ctx context.Context, c *quic.Conn) context.Context {
 	v := &visitor{conn: c, idle: s.cfg.Idle, most: 2 * s.cfg.Streams, credit: resets}
 	v.timer = time.AfterFunc(v.idle, func() { v.leave(http3.ErrCodeNoError, "idle") })
 	context.AfterFunc(ctx, func() { v.timer.Stop() })
+	go s.met(ctx, c) // no longer than the handshake
 	return context.WithValue(ctx, visitorKey{}, v)
 }
 
