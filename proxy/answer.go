@@ -138,6 +138,9 @@ func (a *answer) interim(status int, fields []wire.Field) error {
 	if a.began || a.err != nil || a.request.Minor == 0 {
 		return a.err
 	}
+	if status == 100 {
+		a.turn.body.expect.Store(false) // under mu, for frame must see either both or none
+	}
 	b := wire.AppendStatusLine(a.buf, status)
 	for i := range fields {
 		if f := &fields[i]; !f.Kind.Framing() {

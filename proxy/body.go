@@ -188,9 +188,10 @@ func (b *body) fill() error {
 	return err
 }
 
-// goOn tells a client that awaits it to send the body.
+// goOn tells a client that awaits it to send the body. Once the answer has
+// begun, nothing is said any more, and so the client goes on waiting.
 func (b *body) goOn() error {
-	if !b.expect.Swap(false) {
+	if !b.expect.Load() {
 		return nil
 	}
 	return b.turn.answer.interim(100, nil)
