@@ -66,6 +66,30 @@ func TestLeastByWeight(t *testing.T) {
 	}
 }
 
+// TestDrainedIsToldWhileItLasts: who is back is not said to be drained by an operator.
+func TestDrainedIsToldWhileItLasts(t *testing.T) {
+	p := inertPool(Settings{}, 1)
+	g := p.Targets()[0]
+	condition := func() []string { s := g.Status(); return []string{s.State, s.Why} }
+	g.SetState(Unwell, "answers 500")
+	for range 2 {
+		g.Drain(true)
+		if diff := cmp.Diff([]string{"drained", "drained by an operator"}, condition()); diff != "" {
+			t.Errorf("drained: -want +got\n%s", diff)
+		}
+		g.Drain(false)
+		if diff := cmp.Diff([]string{"unwell", "answers 500"}, condition()); diff != "" {
+			t.Errorf("back: -want +got\n%s", diff)
+		}
+	}
+	g.Drain(true)
+	g.SetState(Up, "")
+	g.Drain(false)
+	if diff := cmp.Diff([]string{"up", ""}, condition()); diff != "" {
+		t.Errorf("back and well: -want +got\n%s", diff)
+	}
+}
+
 func TestRanks(t *testing.T) {
 	up, unwell, untested, down := inertTarget("up", 1), inertTarget("unwell", 1), inertTarget("untested", 1), inertTarget("down", 1)
 	unwell.SetState(Unwell, "")
