@@ -133,7 +133,7 @@ func TestDead(t *testing.T) {
 // TestQuiet is a stream on which nothing is said for many times Still, by a
 // client that is there: it stays.
 func TestQuiet(t *testing.T) {
-	b := listen(t, &Config{Still: 300 * time.Millisecond, Handle: echo})
+	b := listen(t, &Config{Still: time.Second, Handle: echo})
 	r := b.dial(t)
 	must(r.open(1, r.postHead(), false))
 	for n := 0; n < 3; {
