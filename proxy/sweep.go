@@ -36,8 +36,9 @@ const (
 func (s *Server) sweep(over <-chan struct{}) {
 	timer := time.NewTimer(sweepStep)
 	defer timer.Stop()
-	var trimmed int64
+	var tidied int64
 	var tide tide
+	untidy := false // more is held than what is active needs
 	for {
 		select {
 		case <-timer.C:
@@ -48,21 +49,27 @@ func (s *Server) sweep(over <-chan struct{}) {
 		now := sinceEpoch()
 		s.clock.Store(now)
 		wait := s.look(now)
-		if now-trimmed >= int64(time.Second) {
-			trimmed = now
-			left := s.crew.trim()
-			ebbed := tide.ebbed()
-			if left <= calm && s.wantsRelief() || ebbed {
-				s.parts.Go(relieve)
-			}
-			if (left > 0 || tide.high > 0) && wait == 0 {
-				wait = time.Second
-			}
+		untidy = untidy || wait > 0
+		if untidy && now-tidied >= int64(time.Second) {
+			tidied, untidy = now, s.tidy(&tide)
+		}
+		if untidy && wait == 0 {
+			wait = time.Second
 		}
 		if wait > 0 {
 			timer.Reset(wait)
 		}
 	}
+}
+
+// tidy gives back what is not used any more, and says whether there is more to come.
+func (s *Server) tidy(t *tide) (more bool) {
+	left := s.crew.trim()
+	ebbed := t.ebbed()
+	if left <= calm && s.wantsRelief() || ebbed {
+		s.parts.Go(relieve)
+	}
+	return left > 0 || t.high > 0
 }
 
 // wantsRelief is asked each second whether much memory was used by connections that are parked now.

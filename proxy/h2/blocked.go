@@ -80,11 +80,19 @@ func (c *Conn) beginQueued() {
 	}
 }
 
-// unqueue has s, if it is queued, end without having begun. mu is held.
-func (c *Conn) unqueue(s *Stream) {
-	if i := slices.Index(c.queue, s); i >= 0 {
-		c.queue = slices.Delete(c.queue, i, i+1)
-		s.dropped = true
-		c.cfg.crew.run(job{stream: s})
+// unqueue takes s out of the queue, and says whether it was there. Nobody has
+// begun it, so there is nothing to wait for. mu is held.
+func (c *Conn) unqueue(s *Stream) bool {
+	i := slices.Index(c.queue, s)
+	if i < 0 {
+		return false
 	}
+	c.queue = slices.Delete(c.queue, i, i+1)
+	if n := s.body.clear(); n > 0 {
+		c.reading(s, n)
+	}
+	if c.handlers--; c.handlers == 0 {
+		c.idle.Broadcast()
+	}
+	return true
 }

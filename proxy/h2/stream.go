@@ -41,7 +41,6 @@ type Stream struct {
 	telling bool
 
 	reserved bool // awaitedBody is counted as held
-	dropped  bool // it was gone before it began
 
 	waits int8          // how many wait for the client
 	moved int64         // when the client last did what is waited for
@@ -73,12 +72,7 @@ func (c *Conn) open(s *Stream, ended bool) {
 // serve runs the handler and ends what it left open.
 func (s *Stream) serve() {
 	c := s.conn
-	c.mu.Lock()
-	dropped := s.dropped
-	c.mu.Unlock()
-	if !dropped {
-		c.cfg.Handle(s)
-	}
+	c.cfg.Handle(s)
 	c.mu.Lock()
 	switch {
 	case s.gone:
@@ -121,9 +115,11 @@ func (c *Conn) lose(s *Stream, err error) {
 		return
 	}
 	s.gone, s.err = true, err
-	c.zombies++
 	delete(c.streams, s.id)
-	c.unqueue(s)
+	if c.unqueue(s) {
+		return
+	}
+	c.zombies++
 	s.readable.Broadcast()
 	s.writable.Broadcast()
 	c.room.Broadcast()
