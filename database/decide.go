@@ -65,6 +65,8 @@ const (
 	queueLimit  = 8 * time.Second
 	apartLimit  = 3 * time.Second
 	behindLimit = 3 * time.Second
+	// knotLimit is how long nodes that have fallen apart may take to find together.
+	knotLimit = 15 * time.Second
 	// nowhereLimit is how long a node may run without getting anywhere, and
 	// crowdedLimit the same while another joins, for which it may have to wait.
 	nowhereLimit = 20 * time.Second
@@ -325,14 +327,15 @@ func decidePrimary(v view) action {
 // node is left. It may go on alone only if the supervisor of every other
 // server confirms that its own mariadbd has ended with no newer data.
 func decideSurvivor(v view) action {
-	if why := v.unheard(); why != "" && !v.stranded() {
-		if v.cutOff() {
-			return action{kind: wait, why: "cut off: no other server is reachable (" + why + ")"}
-		}
-		return action{kind: wait, why: "no group: " + why}
-	}
-	if v.stranded() {
+	switch why := v.unheard(); {
+	case v.stranded():
 		return action{kind: stop, why: "no group to join; starting anew"}
+	case v.knotted():
+		return action{kind: stop, why: "no group: " + why + ", and waits for this one; starting anew"}
+	case why != "" && v.cutOff():
+		return action{kind: wait, why: "cut off: no other server is reachable (" + why + ")"}
+	case why != "":
+		return action{kind: wait, why: "no group: " + why}
 	}
 	h := v.health
 	if !h.answers || h.uuid == "" || h.uuid != v.role.UUID || h.primary() {
@@ -360,4 +363,25 @@ func (v view) cutOff() bool {
 // become the group by itself.
 func (v view) stranded() bool {
 	return v.quorum && !v.first && v.lonely > lonelyLimit && (!v.health.answers || v.health.uuid == "" || v.health.seqno < 0)
+}
+
+// knotted reports whether this node and another wait for each other, each with
+// the history but none with most of the last group, as when one of three is cut
+// off for a moment in which another dies. Once they have ended, all servers say
+// what they hold, and the one that holds most goes first.
+func (v view) knotted() bool {
+	if h := v.health; !v.quorum || v.lonely <= knotLimit || !h.answers || h.uuid == "" || h.primary() {
+		return false
+	}
+	other := false
+	for _, m := range v.members {
+		switch {
+		case m.Name == v.self:
+		case !m.Alive, m.Database.State == part.DatabaseUnknown:
+			return false
+		case m.Database.State == part.DatabaseJoining:
+			other = true
+		}
+	}
+	return other
 }

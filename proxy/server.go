@@ -85,8 +85,9 @@ type Server struct {
 	active  list
 	parked  list
 
-	parkings     int // since the memory that those had held was given back
-	parkingsSeen int // of them a second ago
+	parkings     int  // since the memory that those had held was given back
+	parkingsSeen int  // of them a second ago
+	tide         tide // of the sweep
 
 	tunnels  map[*tunnelRun]struct{}
 	h2       *h2.Config

@@ -15,6 +15,7 @@ import (
 
 	"trivet/proxy"
 	"trivet/proxy/proxytest"
+	"trivet/proxy/upstream"
 )
 
 // ok answers everything.
@@ -290,4 +291,41 @@ func TestIdleTime(t *testing.T) {
 	if !c.ended() {
 		t.Error("the idle connection was not closed")
 	}
+}
+
+// TestMemoryIsGivenBack: what many answers took that were held back at a time is
+// given back, also if no connection is left then.
+func TestMemoryIsGivenBack(t *testing.T) {
+	const size, many = 60_000, 300
+	rest := make(chan struct{})
+	st := stand{targets: []*upstream.Target{web(t, "a", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", itoa(size))
+		_, _ = w.Write(make([]byte, size-1))
+		_ = http.NewResponseController(w).Flush()
+		<-rest
+		_, _ = w.Write(make([]byte, 1))
+	})}}
+	s := startServer(t, st)
+	var all []*client
+	for range many {
+		c := dial(t, s.address)
+		c.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+		all = append(all, c)
+	}
+	proxytest.Until(t, "the answers are held back", func() bool { return s.server.HighTide() > many*size })
+	before := forced()
+	close(rest)
+	for _, c := range all {
+		c.answer("GET")
+		_ = c.Close()
+	}
+	s.done.last(t, many)
+	proxytest.Until(t, "the memory is given back", func() bool { return forced() > before })
+}
+
+// forced is how many collections were asked for.
+func forced() uint32 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.NumForcedGC
 }

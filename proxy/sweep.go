@@ -4,6 +4,7 @@ import (
 	"iter"
 	"runtime"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -37,7 +38,6 @@ func (s *Server) sweep(over <-chan struct{}) {
 	timer := time.NewTimer(sweepStep)
 	defer timer.Stop()
 	var tidied int64
-	var tide tide
 	untidy := false // more is held than what is active needs
 	for {
 		select {
@@ -51,7 +51,7 @@ func (s *Server) sweep(over <-chan struct{}) {
 		wait := s.look(now)
 		untidy = untidy || wait > 0
 		if untidy && now-tidied >= int64(time.Second) {
-			tidied, untidy = now, s.tidy(&tide)
+			tidied, untidy = now, s.tidy()
 		}
 		if untidy && wait == 0 {
 			wait = time.Second
@@ -63,13 +63,13 @@ func (s *Server) sweep(over <-chan struct{}) {
 }
 
 // tidy gives back what is not used any more, and says whether there is more to come.
-func (s *Server) tidy(t *tide) (more bool) {
+func (s *Server) tidy() (more bool) {
 	left := s.crew.trim()
-	ebbed := t.ebbed()
+	ebbed := s.tide.ebbed()
 	if left <= calm && s.wantsRelief() || ebbed {
 		s.parts.Go(relieve)
 	}
-	return left > 0 || t.high > 0
+	return left > 0 || s.tide.high.Load() > 0
 }
 
 // wantsRelief is asked each second whether much memory was used by connections that are parked now.
@@ -87,18 +87,19 @@ func (s *Server) wantsRelief() bool {
 
 // tide is how much exchanges held at most.
 type tide struct {
-	high int64 // 0: not much
-	low  int   // seconds since when it is a quarter of that at most
+	high atomic.Int64 // 0: not much
+	low  int          // seconds since when it is a quarter of that at most
 }
 
 // ebbed is asked each second whether most of much memory is not used any more.
 func (t *tide) ebbed() bool {
-	now := inUse.Load()
+	now, high := inUse.Load(), t.high.Load()
 	switch {
-	case now >= crowdHeld && now > t.high:
-		*t = tide{high: now}
-	case t.high == 0:
-	case now > t.high/4:
+	case now >= crowdHeld && now > high:
+		t.high.Store(now)
+		t.low = 0
+	case high == 0:
+	case now > high/4:
 		t.low = 0
 	default:
 		t.low++
@@ -106,7 +107,8 @@ func (t *tide) ebbed() bool {
 	if t.low < crowdGone {
 		return false
 	}
-	*t = tide{}
+	t.high.Store(0)
+	t.low = 0
 	return true
 }
 

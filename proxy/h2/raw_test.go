@@ -30,6 +30,12 @@ func (b *bench) dial(t testing.TB, settings ...http2.Setting) *raw {
 	}
 	t.Cleanup(func() { closed(n) })
 	must(n.SetDeadline(time.Now().Add(20 * time.Second)))
+	return b.greet(t, n, settings...)
+}
+
+// greet begins HTTP/2 on n.
+func (b *bench) greet(t testing.TB, n net.Conn, settings ...http2.Setting) *raw {
+	t.Helper()
 	r := &raw{Framer: http2.NewFramer(n, n), t: t, net: n, addr: b.addr}
 	r.AllowIllegalWrites = true
 	r.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
