@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -69,6 +70,58 @@ func (d *download) finish(t *testing.T, want []byte) {
 		t.Errorf("download: %v, %d bytes after %s, want the whole file, %d", err, d.got.Len(), time.Since(d.begun), len(want))
 	}
 	t.Logf("a download was open for %s", time.Since(d.begun).Round(100*time.Millisecond))
+}
+
+// narrow is a line that carries 130 kB a second, and then ten times as much at most.
+type narrow struct {
+	net.Conn
+	wide <-chan struct{}
+	tick <-chan time.Time
+}
+
+func (n narrow) Read(p []byte) (int, error) {
+	<-n.tick
+	most := 1300
+	select {
+	case <-n.wide:
+		most = 16 << 10
+	default:
+	}
+	return n.Conn.Read(p[:min(most, len(p))])
+}
+
+// openNarrow takes the medium file over HTTP/2 and a slow line. Its client opens
+// its window as it reads, to the end.
+func openNarrow(t *testing.T, address string) *download {
+	t.Helper()
+	d := &download{begun: time.Now(), fast: make(chan struct{}), done: make(chan error, 1)}
+	tick := time.NewTicker(10 * time.Millisecond)
+	t.Cleanup(tick.Stop)
+	client := visitor(t, address)
+	client.Timeout = 0
+	line := client.Transport.(*http.Transport)
+	line.ForceAttemptHTTP2 = true
+	dial := line.DialContext
+	line.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return narrow{c, d.fast, tick.C}, c.(*net.TCPConn).SetReadBuffer(128 << 10)
+	}
+	res, err := client.Get("https://" + Domain + "/medium")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = res.Body.Close() })
+	if res.StatusCode != http.StatusOK || res.ProtoMajor != 2 {
+		t.Fatalf("download: %s %s, want 200 by HTTP/2", res.Proto, res.Status)
+	}
+	go func() {
+		_, err := io.Copy(&d.got, res.Body)
+		d.done <- err
+	}()
+	return d
 }
 
 // echoes asserts that an open WebSocket still goes both ways.
@@ -173,7 +226,7 @@ func (c chaos) upgrade(t *testing.T) {
 	for i := range 6 {
 		open = append(open, openTunnel(t, ring.Address(1+i%3)))
 	}
-	slow := openDownload(t, ring.Floating())
+	slow, slower := openDownload(t, ring.Floating()), openNarrow(t, ring.Floating())
 	untouched := pids(t, "mariadbd", "app/chaos")
 	was := builds(t)
 	o := operator(anotherBuild(t))
@@ -202,6 +255,7 @@ func (c chaos) upgrade(t *testing.T) {
 		t.Error("no former process finishes what is open")
 	}
 	slow.finish(t, c.large)
+	slower.finish(t, c.large[:medium])
 	for _, u := range open {
 		_ = u.c.Close()
 	}

@@ -120,6 +120,23 @@ func (c chaos) http3(t *testing.T) {
 	}
 }
 
+// HTTP/3 goes on while another server dies, and while a change is put in force.
+func (c chaos) http3UnderLoad(t *testing.T) {
+	c.apply(t, "")
+	_, other := holderAndOther(t)
+	secure := visitor(t, ring.Floating()).Transport.(*http.Transport).TLSClientConfig.Clone()
+	u := &http.Client{Timeout: 15 * time.Second, Transport: overUDP(t, secure, net.JoinHostPort(ring.Floating(), "443"))}
+	s := &steady{once: u, kept: []*http.Client{u}, rate: 100, room: make(chan struct{}, 1000)}
+	s.run(t, func() {
+		c.apply(t, "  policy: least\n")
+		s.more(t, s.rate)
+		must(t, "lab", "kill", other)
+		s.more(t, 3*s.rate)
+		must(t, "lab", "start", other)
+	})
+	s.none(t)
+}
+
 // overUDP speaks HTTP/3 with address, whatever name is asked for.
 func overUDP(t *testing.T, secure *tls.Config, address string) *http3.Transport {
 	t.Helper()

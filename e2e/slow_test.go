@@ -56,7 +56,7 @@ func (c *crowd) join(t *testing.T, n int, say string) []net.Conn {
 		room <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-room }()
-			d := &net.Dialer{Timeout: 10 * time.Second}
+			d := &net.Dialer{Timeout: time.Minute}
 			conn, err := tls.DialWithDialer(d, "tcp", net.JoinHostPort(ring.Floating(), "443"), c.config)
 			if err == nil {
 				_, err = io.WriteString(conn, say)

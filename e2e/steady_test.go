@@ -29,6 +29,8 @@ const steadyRate = 500
 type steady struct {
 	kept []*http.Client // HTTP/1.1 and HTTP/2 by turns
 	once *http.Client   // a connection for each request
+	rate int            // requests a second
+	room chan struct{}  // taken by each request that is under way
 
 	mu       sync.Mutex
 	failed   []Failure
@@ -42,7 +44,7 @@ var steadyPaths = []string{"/", "/style.css", "/api/messages"}
 // newSteady makes a load on the address.
 func newSteady(t *testing.T, address string) *steady {
 	t.Helper()
-	s := &steady{once: visitor(t, address)}
+	s := &steady{once: visitor(t, address), rate: steadyRate, room: make(chan struct{}, waiting)}
 	once := s.once.Transport.(*http.Transport)
 	once.DisableKeepAlives, once.MaxConnsPerHost = true, 64
 	for i := range 8 {
@@ -57,16 +59,16 @@ func newSteady(t *testing.T, address string) *steady {
 // waiting bounds the requests of a steady load that are under way. A machine
 // that is too busy for the rate gets less of it, rather than requests that wait
 // in the client until their time is over: those would say nothing of the site.
-const waiting = 2 * steadyRate
+const waiting = 5 * steadyRate
 
-// run sends until ctx ends, then waits for all answers.
-func (s *steady) run(ctx context.Context) {
+// send sends until ctx ends, then waits for all answers.
+func (s *steady) send(ctx context.Context) {
 	const step = 10 * time.Millisecond
-	room := make(chan struct{}, waiting)
 	tick := time.NewTicker(step)
 	defer tick.Stop()
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	each := time.Second / time.Duration(s.rate)
 	sent, due, last := 0, time.Duration(0), time.Now()
 	for {
 		select {
@@ -76,12 +78,12 @@ func (s *steady) run(ctx context.Context) {
 		}
 		now := time.Now()
 		due = min(due+now.Sub(last), time.Second) // what was missed is not made up for at once
-		for last = now; due >= time.Second/steadyRate && len(room) < waiting; due -= time.Second / steadyRate {
+		for last = now; due >= each && len(s.room) < cap(s.room); due -= each {
 			i := sent
 			sent++
-			room <- struct{}{}
+			s.room <- struct{}{}
 			wg.Go(func() {
-				defer func() { <-room }()
+				defer func() { <-s.room }()
 				s.get(i)
 			})
 		}
@@ -142,6 +144,9 @@ func brokenOff(err error) bool {
 	return err != nil && !errors.As(err, &status) && (!errors.As(err, &timeout) || !timeout.Timeout())
 }
 
+// underWay is how many requests are.
+func (s *steady) underWay() int { return len(s.room) }
+
 // answered is how many were answered with 200.
 func (s *steady) answered() int {
 	s.mu.Lock()
@@ -153,16 +158,22 @@ func (s *steady) answered() int {
 func underLoad(t *testing.T, address string, during func(s *steady)) *steady {
 	t.Helper()
 	s := newSteady(t, address)
+	s.run(t, func() { during(s) })
+	return s
+}
+
+// run sends while a case does its work, and a second's requests besides.
+func (s *steady) run(t *testing.T, during func()) {
+	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan struct{})
-	go func() { defer close(done); s.run(ctx) }()
+	go func() { defer close(done); s.send(ctx) }()
 	defer func() { stop(); <-done }()
-	s.more(t, steadyRate/2)
-	during(s)
-	s.more(t, steadyRate/2)
+	s.more(t, s.rate/2)
+	during()
+	s.more(t, s.rate/2)
 	stop()
 	<-done
-	return s
 }
 
 // more waits until n further requests were answered.
