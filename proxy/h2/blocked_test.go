@@ -63,7 +63,7 @@ func TestBlockedGone(t *testing.T) {
 	}
 	until(t, func() bool { return Blocked() >= maxBlocked })
 	closed(r.net)
-	<-b.errs
+	_ = <-b.errs
 	if Blocked() != 0 || begun.Load() > 50 {
 		t.Errorf("%d bytes are held, and %d handlers began", Blocked(), begun.Load())
 	}
