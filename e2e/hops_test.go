@@ -131,7 +131,7 @@ func (c chaos) http3UnderLoad(t *testing.T) {
 		c.apply(t, "  policy: least\n")
 		s.more(t, s.rate)
 		must(t, "lab", "kill", other)
-		s.more(t, 3*s.rate)
+		s.more(t, 2*s.rate)
 		must(t, "lab", "start", other)
 	})
 	s.none(t)

@@ -221,6 +221,10 @@ func TestGone(t *testing.T) {
 	t.Run("closed", func(t *testing.T) {
 		r := b.dial(t)
 		must(r.open(1, r.getHead(), true))
+		r.await(func(f http2.Frame) bool { // all that is sent to it, so that no write meets its end
+			s, ok := f.(*http2.SettingsFrame)
+			return ok && s.IsAck()
+		})
 		closed(r.net)
 		if err := <-told; !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("got %v, want %v", err, io.ErrUnexpectedEOF)
