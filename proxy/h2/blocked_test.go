@@ -63,7 +63,9 @@ func TestBlockedGone(t *testing.T) {
 	}
 	until(t, func() bool { return Blocked() >= maxBlocked })
 	closed(r.net)
-	_ = <-b.errs
+	if err := <-b.errs; err == nil {
+		t.Error("a connection that broke ended without an error")
+	}
 	if Blocked() != 0 || begun.Load() > 50 {
 		t.Errorf("%d bytes are held, and %d handlers began", Blocked(), begun.Load())
 	}
