@@ -2,7 +2,6 @@ package tunnel
 
 import (
 	"io"
-	"runtime"
 	"sync"
 	"syscall"
 
@@ -42,7 +41,8 @@ func SpliceWatched(dst, src syscall.RawConn, n int64, writing func(bytes int)) (
 	m.bulk, m.writing = n >= bulk, writing
 	left := n
 	for left > 0 {
-		k, err := m.move(dst, src, int(min(left, pipeSize)))
+		m.want = int(min(left, pipeSize))
+		k, err := m.move(dst, src)
 		left -= int64(k)
 		if err != nil {
 			return n - left, err
@@ -61,29 +61,39 @@ const bulk = 8 << 10
 // mover moves bytes from one socket to another, by a pipe where the last read
 // gave many (bulk), else by a buffer. It holds either only while there is
 // something in it. Its callbacks are made once, so that moving allocates nothing.
+//
+// It has one owner, who waits: see move. Another may move what is there
+// already: see pass.
 type mover struct {
-	bulk bool
-	want int // at most so many
-	n    int // bytes in the pipe or the buffer
-	out  int // of these, on their way
-	err  error
-	pipe *pipe
-	buf  *[largeBuffer]byte
+	mu   sync.Mutex // held by whoever moves, but not while the owner waits for src
+	held bool       // mu, by the owner; the owner's own
+
+	bulk  bool
+	ended bool // src
+	want  int  // at most so many; as long as another may pass, it stays
+	n     int  // bytes in the pipe or the buffer
+	out   int  // of these, on their way
+	from  int  // of these, on their way before the owner came
+	err   error
+	pipe  *pipe
+	buf   *[largeBuffer]byte
 
 	writing func(bytes int)
 
 	fillFrom, drainTo func(fd uintptr) bool
+	peekAt, offerTo   func(fd uintptr)
 }
 
 var movers = sync.Pool{New: func() any {
 	m := new(mover)
 	m.fillFrom, m.drainTo = m.fill, m.drain
+	m.peekAt, m.offerTo = m.peek, m.offer
 	return m
 }}
 
 func takeMover() *mover {
 	m := movers.Get().(*mover)
-	m.bulk, m.writing = false, nil
+	m.bulk, m.ended, m.want, m.writing = false, false, pipeSize, nil
 	return m
 }
 
@@ -102,18 +112,17 @@ func (m *mover) release() {
 		large.Put(m.buf)
 		m.buf = nil
 	}
-	m.n, m.out = 0, 0
+	m.n, m.out, m.from, m.err = 0, 0, 0, nil
 }
 
-// move waits for bytes of src, and writes up to want of them to dst; 0: src has ended.
-func (m *mover) move(dst, src syscall.RawConn, want int) (int, error) {
-	defer m.release()
-	m.want, m.n, m.out, m.err = want, 0, 0, nil
-	if !m.bulk {
-		runtime.Gosched() // what is awaited may come meanwhile, and spare a vain read
-	}
-	if err := first(src.Read(m.fillFrom), m.err); err != nil {
+// move waits for bytes of src, and writes up to m.want of them to dst; 0: src has ended.
+func (m *mover) move(dst, src syscall.RawConn) (int, error) {
+	defer m.leave()
+	if err := src.Read(m.fillFrom); err != nil {
 		return 0, &Error{Err: err}
+	}
+	if m.err != nil {
+		return 0, &Error{Err: m.err}
 	}
 	if m.n == 0 {
 		return 0, nil
@@ -123,13 +132,42 @@ func (m *mover) move(dst, src syscall.RawConn, want int) (int, error) {
 		m.writing(m.n)
 	}
 	if err := first(dst.Write(m.drainTo), m.err); err != nil {
-		return m.out, &Error{Write: true, Err: err}
+		return m.out - m.from, &Error{Write: true, Err: err}
 	}
-	return m.out, nil
+	return m.out - m.from, nil
 }
 
-// fill is called when src may have something; false: it has nothing yet.
+// leave ends the owner's moving.
+func (m *mover) leave() {
+	if !m.held {
+		m.mu.Lock() // src failed while it was waited for
+	}
+	m.held = false
+	m.release()
+	m.mu.Unlock()
+}
+
+// fill is called when src may have something; false: it has nothing yet. If it
+// is true, m.mu is held.
 func (m *mover) fill(fd uintptr) bool {
+	m.mu.Lock()
+	m.held = true
+	if m.from = m.out; m.err != nil || m.out < m.n {
+		return true // another has left it
+	}
+	m.load(fd)
+	if m.err != unix.EAGAIN {
+		m.ended = m.n == 0 && m.err == nil
+		return true
+	}
+	m.release()
+	m.held = false
+	m.mu.Unlock()
+	return false
+}
+
+// load reads once.
+func (m *mover) load(fd uintptr) {
 	if m.bulk && m.pipe == nil {
 		if m.pipe = takePipe(); m.pipe == nil {
 			m.bulk = false // out of descriptors: go on with a buffer
@@ -138,16 +176,10 @@ func (m *mover) fill(fd uintptr) bool {
 	if !m.bulk && m.buf == nil {
 		m.buf = large.Get().(*[largeBuffer]byte)
 	}
-	m.n, m.err = again(func() (int, error) { return m.load(int(fd)) })
-	if m.err != unix.EAGAIN {
-		return true
-	}
-	m.err = nil
-	m.release()
-	return false
+	m.n, m.err = again(func() (int, error) { return m.loadOnce(int(fd)) })
 }
 
-func (m *mover) load(fd int) (int, error) {
+func (m *mover) loadOnce(fd int) (int, error) {
 	if m.pipe == nil {
 		return orErrno(socket.Receive(uintptr(fd), m.buf[:min(m.want, largeBuffer)]))
 	}

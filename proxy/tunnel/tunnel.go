@@ -52,10 +52,13 @@ func (t *Tunnel) Run() (toB, toA int64, err error) {
 		stop := t.watch()
 		defer stop()
 	}
+	up, down := t.lanes()
 	var other sync.WaitGroup
-	other.Go(func() { t.carry(t.a, t.b, &t.moved[1]) })
-	t.carry(t.b, t.a, &t.moved[0])
+	other.Go(func() { t.carry(t.a, t.b, &t.moved[1], down, up) })
+	t.carry(t.b, t.a, &t.moved[0], up, down)
 	other.Wait()
+	up.give()
+	down.give()
 	return t.moved[0].Load(), t.moved[1].Load(), t.err()
 }
 
@@ -114,29 +117,18 @@ func (t *Tunnel) watch() (stop func()) {
 }
 
 // carry moves src's bytes to dst until src ends, and passes the end on.
-func (t *Tunnel) carry(dst, src net.Conn, moved *atomic.Int64) {
-	err := pour(dst, src, moved)
+func (t *Tunnel) carry(dst, src net.Conn, moved *atomic.Int64, own, other *lane) {
+	var err error
+	if own == nil {
+		err = copyAll(dst, src, moved)
+	} else {
+		err = t.pour(own, other)
+	}
 	if err == nil {
 		err = closeWrite(dst)
 	}
 	if err != nil {
 		t.Cancel(err)
-	}
-}
-
-func pour(dst, src net.Conn, moved *atomic.Int64) error {
-	from, to := Raw(src), Raw(dst)
-	if from == nil || to == nil {
-		return copyAll(dst, src, moved)
-	}
-	m := takeMover()
-	defer m.give()
-	for {
-		n, err := m.move(to, from, pipeSize)
-		moved.Add(int64(n))
-		if err != nil || n == 0 {
-			return err
-		}
 	}
 }
 
