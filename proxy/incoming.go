@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"time"
 
+	"trivet/proxy/tunnel"
 	"trivet/proxy/upstream"
 	"trivet/proxy/wire"
 )
@@ -30,16 +31,18 @@ type incoming struct {
 	excess   bool  // more came than the answer
 
 	in    *block
-	r, w  int    // in.b[r:w] came after the head
-	ahead *block // the body, where in has no room for it
-	data  []byte // of the body, read ahead: in in or in ahead
+	r, w  int          // in.b[r:w] came after the head
+	ahead *block       // the body, where in has no room for it
+	data  []byte       // of the body, read ahead: in in or in ahead
+	held  *tunnel.Hold // what follows it, in the kernel
 }
 
 // give returns the buffers.
 func (a *incoming) give() {
 	a.in.give()
 	a.ahead.give()
-	a.in, a.ahead, a.data, a.r, a.w = nil, nil, nil, 0, 0
+	a.held.Give()
+	a.in, a.ahead, a.data, a.held, a.r, a.w = nil, nil, nil, nil, 0, 0
 }
 
 func (a *incoming) bad() bool {
@@ -276,6 +279,9 @@ func (a *incoming) roomFor(n int) {
 
 // holdKnown reads the whole body.
 func (a *incoming) holdKnown() error {
+	if done, err := a.holdInKernel(); done || err != nil {
+		return err
+	}
 	a.roomFor(int(a.response.Length))
 	for !a.done {
 		have := len(a.data)
@@ -285,6 +291,41 @@ func (a *incoming) holdKnown() error {
 			return err
 		}
 	}
+	return nil
+}
+
+// holdInKernel takes the whole rest without copying it, if it can be sent so,
+// too. If there is no room for all of it, what came is in a.data.
+func (a *incoming) holdInKernel() (done bool, err error) {
+	s, raw := a.splicer()
+	if s == nil || a.left > tunnel.HoldLimit {
+		return false, nil
+	}
+	if a.held = tunnel.TakeHold(); a.held == nil {
+		return false, nil
+	}
+	n, err := a.held.Fill(raw, int(a.left))
+	a.left -= int64(n)
+	a.done = a.left == 0
+	if err == tunnel.ErrHoldFull {
+		return false, a.spillBack()
+	}
+	return a.done, err
+}
+
+// spillBack reads what the kernel holds.
+func (a *incoming) spillBack() error {
+	a.roomFor(int(a.response.Length))
+	for a.held.Len() > 0 {
+		have := len(a.data)
+		n, err := a.held.Read(a.data[have:cap(a.data)])
+		if err != nil {
+			return err
+		}
+		a.data = a.data[:have+n]
+	}
+	a.held.Give()
+	a.held = nil
 	return nil
 }
 
@@ -315,6 +356,9 @@ func (a *incoming) sendWhole() {
 	x := a.journey.exchange
 	trailer := a.trailer()
 	length := int64(len(a.data))
+	if a.held != nil {
+		length += int64(a.held.Len())
+	}
 	switch {
 	case a.response.Length == 0:
 		length = a.response.Declared // of what HEAD and 304 do not send
@@ -327,9 +371,21 @@ func (a *incoming) sendWhole() {
 	if x.Start(a.response.Status, a.response.Fields, length) != nil {
 		return
 	}
-	if _, err := x.Write(a.data); err == nil {
-		_ = x.End(trailer)
+	if _, err := x.Write(a.data); err != nil || a.spill() != nil {
+		return
 	}
+	_ = x.End(trailer)
+}
+
+// spill sends what the kernel holds.
+func (a *incoming) spill() error {
+	if a.held == nil {
+		return nil
+	}
+	x := a.journey.exchange
+	n, err := x.Stream.(splicer).Spill(a.held)
+	x.Sent += int64(n)
+	return x.note(err)
 }
 
 // hasBody says that the answer is of a kind that has a body, though it may be empty.

@@ -7,6 +7,25 @@ import (
 	"trivet/proxy/tunnel"
 )
 
+// Splices says that the client's connection is a plain socket.
+func (t *turn) Splices() bool { return tunnel.Raw(t.c.net) != nil }
+
+// Spill moves what h holds into the answer's body, in the kernel.
+func (t *turn) Spill(h *tunnel.Hold) (moved int, err error) {
+	a := &t.answer
+	n := h.Len()
+	if a.framing != frameKnown || int64(n) > a.left {
+		return 0, errNoSplice
+	}
+	if err := a.flush(); err != nil {
+		return 0, err
+	}
+	before := a.guard(n)
+	moved, err = h.Drain(tunnel.Raw(t.c.net))
+	a.left -= int64(moved)
+	return moved, a.sent(before, moved, err)
+}
+
 // Splice moves n bytes of src into the answer's body, in the kernel.
 func (t *turn) Splice(src syscall.RawConn, n int64) (moved int64, ours bool, err error) {
 	a := &t.answer
