@@ -137,6 +137,7 @@ func (s *Stream) append(p []byte) {
 	s.came += n
 	s.send -= n
 	c.send -= n
+	c.taken += n
 	if s.owed > 0 {
 		s.owed -= n
 	}

@@ -3,6 +3,7 @@ package h2
 import (
 	"slices"
 	"sync/atomic"
+	"time"
 )
 
 // What handlers hold while a client does not take it is bounded: with maxBlocked
@@ -12,6 +13,8 @@ import (
 const (
 	maxBlocked    = 1 << 20
 	maxBlockedAll = 64 << 20
+	// maxStall is how long a client may take nothing of it while all hold maxBlockedAll.
+	maxStall = int64(time.Second)
 	// awaitedBody is what a handler is taken to hold whose answer's head is waited for.
 	awaitedBody = 64 << 10
 )
@@ -56,6 +59,20 @@ func (c *Conn) unreserve(s *Stream) {
 		c.count(-awaitedBody)
 	}
 	c.beginQueued()
+}
+
+// checkHeld cuts a client that takes nothing, while all together hold too much:
+// else many of them, with little each, would hold without bound. mu is held.
+func (c *Conn) checkHeld(now int64) {
+	if c.blocked == 0 || c.taken != c.seen || blockedAll.Load() < maxBlockedAll {
+		c.seen, c.stalled = c.taken, now
+		return
+	}
+	if now-c.stalled > maxStall && c.err == nil {
+		c.goAway(c.last, codeCalm, "what was asked for is not taken")
+		c.fail(ErrStill)
+		c.wake()
+	}
 }
 
 func (c *Conn) crowded() bool {

@@ -71,6 +71,44 @@ func TestBlockedGone(t *testing.T) {
 	}
 }
 
+// TestStalledAreCut: clients that take nothing are cut once all together hold
+// too much; one that takes a little at a time beside them is not.
+func TestStalledAreCut(t *testing.T) {
+	const size, streams = 60_000, 20
+	cfg := &Config{Still: time.Minute, Handle: func(s *Stream) {
+		_ = s.Head(200, nil, size)
+		_, _ = s.Write(make([]byte, size))
+		_ = s.End(nil)
+	}}
+	b := listen(t, cfg)
+	slow := b.dial(t, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+	must(slow.open(1, slow.getHead(), true))
+	const stalled = maxBlockedAll/maxBlocked + 16
+	for range stalled {
+		r := b.dial(t, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+		for i := range streams {
+			must(r.open(uint32(2*i+1), r.getHead(), true))
+		}
+	}
+	got := 0
+	for cut := 0; cut < 8; {
+		must(slow.WriteWindowUpdate(1, 1))
+		f := slow.await(func(f http2.Frame) bool { return f.Header().Type == http2.FrameData })
+		got += len(f.(*http2.DataFrame).Data())
+		select {
+		case <-b.errs:
+			cut++
+		default:
+		}
+	}
+	until(t, func() bool { return Blocked() < maxBlockedAll })
+	must(slow.WriteWindowUpdate(1, uint32(size-got)))
+	for got < size {
+		f := slow.await(func(f http2.Frame) bool { return f.Header().Type == http2.FrameData })
+		got += len(f.(*http2.DataFrame).Data())
+	}
+}
+
 // TestSlowReaderOutlivesDrain: a client that reads slowly, and says so by
 // WINDOW_UPDATEs, gets all of an answer that was written when the server drained.
 func TestSlowReaderOutlivesDrain(t *testing.T) {

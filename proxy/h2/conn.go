@@ -110,6 +110,9 @@ type Conn struct {
 	levels   levels    // of the flood limits
 	blocked  int       // bytes that handlers hold until the client takes more
 	queue    []*Stream // that begin once it is less
+	taken    int64     // bytes of bodies that the client's windows let out
+	seen     int64     // taken, as of the sweep's last look
+	stalled  int64     // since when it has not grown, while some are held
 	err      error     // why the connection is over
 
 	out     *buffer
@@ -177,7 +180,7 @@ func (c *Conn) begin() {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.serving = true
+	c.serving, c.stalled = true, now
 	if !c.started {
 		c.partial.Store(now)
 	}

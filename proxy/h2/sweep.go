@@ -93,6 +93,7 @@ func (c *Conn) check(now int64) {
 	c.checkLeaving(now)
 	c.checkConn(now)
 	c.beginQueued()
+	c.checkHeld(now)
 	for _, s := range c.streams {
 		if s.waits > 0 && s.tooSlow(now) {
 			c.stop(s)
