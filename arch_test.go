@@ -44,11 +44,11 @@ var edges = map[string][]string{
 		"proxy", "proxy/access", "proxy/edge", "proxy/proxyproto", "proxy/ticket", "proxy/upstream", "proxy/wire", "site",
 	},
 
-	"proxy":          {"proxy/h2", "proxy/h3", "proxy/socket", "proxy/tunnel", "proxy/upstream", "proxy/wire"},
+	"proxy":          {"proxy/crew", "proxy/h2", "proxy/h3", "proxy/socket", "proxy/tunnel", "proxy/upstream", "proxy/wire"},
 	"proxy/access":   {"proxy", "proxy/wire"},
 	"proxy/bench":    {"internal/host", "proxy", "proxy/upstream", "proxy/wire"},
 	"proxy/edge":     {"internal/metric", "proxy", "proxy/wire", "site"},
-	"proxy/h2":       {"proxy/socket", "proxy/wire"},
+	"proxy/h2":       {"proxy/crew", "proxy/socket", "proxy/wire"},
 	"proxy/h3":       {"proxy/wire"},
 	"proxy/tunnel":   {"proxy/socket"},
 	"proxy/upstream": {"proxy/socket", "proxy/wire"},

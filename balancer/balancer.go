@@ -89,6 +89,7 @@ type view struct {
 	form     access.Form
 	key      keyFunc
 	sticky   sticky
+	packets  []byte // secret of HTTP/3
 	backends []*backend
 }
 
@@ -122,7 +123,7 @@ func (b *Balancer) Apply(_ context.Context, s part.State) error {
 	v := &view{
 		site: s.Site, server: s.Server, members: s.Members,
 		rules: edge.New(s.Site, b.altSvc(s.Site)), form: access.FormOf(s.Site.Balancer.AccessLog),
-		key: keyOf(s.Site.Balancer), sticky: newSticky(s), backends: b.backends(s),
+		key: keyOf(s.Site.Balancer), sticky: newSticky(s), packets: packetSecret(s), backends: b.backends(s),
 	}
 	b.use(v)
 	return nil

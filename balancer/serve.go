@@ -2,12 +2,15 @@ package balancer
 
 import (
 	"context"
+	"crypto/hkdf"
+	"crypto/sha256"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"time"
 
+	"trivet/internal/part"
 	"trivet/proxy"
 	"trivet/proxy/edge"
 	"trivet/proxy/wire"
@@ -84,7 +87,7 @@ func (b *Balancer) servePackets(ctx context.Context, s *proxy.Server) error {
 	case <-ctx.Done():
 		return b.quic.Close()
 	}
-	if err := s.ServePacket(ctx, b.quic, b.visitors.TLS()); err != nil {
+	if err := s.ServePacket(ctx, b.quic, b.visitors.TLS(), b.now.Load().packets); err != nil {
 		return fmt.Errorf("serve HTTP/3: %w", err)
 	}
 	return nil
@@ -98,6 +101,23 @@ func (b *Balancer) server(c site.Balancer, h func(*proxy.Exchange), secure *tls.
 		Grace: drainGrace, TunnelGrace: tunnelGrace, Linger: linger,
 		Handshake: b.meters.visits.Handshake,
 	})
+}
+
+// packetSecret is what the balancers of one server have in common, one after
+// the other, that no other server's has: while a connection may live on
+// elsewhere, nobody must be able to end it (RFC 9000, 10.3.2). It comes from
+// the key of sticky cookies, since that is never renewed, as those of session
+// tickets are: a process may be weeks old when the next takes over.
+func packetSecret(s part.State) []byte {
+	agreed := s.Secrets[part.SecretSticky]
+	if agreed == "" {
+		return nil
+	}
+	secret, err := hkdf.Key(sha256.New, []byte(agreed), nil, "trivet http/3 of "+s.Server, sha256.Size)
+	if err != nil { // only if one of the lengths is not allowed
+		return nil
+	}
+	return secret
 }
 
 // errNoHTTP3 ends a handshake for HTTP/3 while the site has none.

@@ -178,12 +178,6 @@ func (c *Cluster) Check(ctx context.Context) error {
 	return nil
 }
 
-// Leader reports whether this member leads the cluster now.
-func (c *Cluster) Leader() bool {
-	m := c.current()
-	return m != nil && m.leads()
-}
-
 // ResignLeader hands the leadership to another member if this one has it. The
 // holder of the floating address does so: leases of a dead leader last longer.
 func (c *Cluster) ResignLeader(ctx context.Context) error {

@@ -117,7 +117,8 @@ func serve(ctx context.Context, k *Cluster, w *watched, r request) (a answer) {
 	case "quorum":
 		a.OK = k.Quorum()
 	case "leader":
-		a.OK = k.Leader()
+		m := k.current()
+		a.OK = m != nil && m.leads()
 	case "resign":
 		err = k.ResignLeader(ctx)
 	case "check":

@@ -30,7 +30,7 @@ func (b *bench) runs(server, pid string) string {
 // TestRestart: a server has a binary of its own, which is replaced and put back while all else runs.
 func TestRestart(t *testing.T) {
 	b := newBench(t)
-	must(t, b.lab.SetProgram()) // its own binary, as "node"
+	must(t, b.lab.setProgram()) // its own binary, as "node"
 	must(t, b.lab.Start(t.Context(), "s1", b.exe))
 	_, pid := b.up("s1")
 	first, orphan := b.runs("s1", pid), b.orphan("s1")

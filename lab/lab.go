@@ -147,12 +147,6 @@ func Create(name string, subnet netip.Prefix, servers []string) (*Lab, error) {
 	return l, nil
 }
 
-// SetProgram makes the servers run program instead of trivet's node from their next start on.
-func (l *Lab) SetProgram(program ...string) error {
-	l.Program = program
-	return l.save()
-}
-
 func (l *Lab) validate() error {
 	if !labName.MatchString(l.Name) {
 		return errors.New("a lab's name is of lower-case letters and digits, at most 32, a letter first")

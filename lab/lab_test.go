@@ -124,7 +124,7 @@ func newBench(t *testing.T) *bench {
 	before := traces(t)
 	l, err := Create(testLab, netip.MustParsePrefix(testSubnet), servers)
 	must(t, err)
-	must(t, l.SetProgram(exe, "test-node"))
+	must(t, l.setProgram(exe, "test-node"))
 	t.Cleanup(func() {
 		must(t, l.Remove(context.Background(), false))
 		if diff := cmp.Diff(before, traces(t)); diff != "" {
@@ -316,4 +316,10 @@ func (b *bench) peer(from, to string) net.Conn {
 	_, err = bufio.NewReader(conn).ReadString('\n')
 	must(b.T, err)
 	return conn
+}
+
+// setProgram makes the servers run program instead of trivet's node from their next start on.
+func (l *Lab) setProgram(program ...string) error {
+	l.Program = program
+	return l.save()
 }

@@ -65,7 +65,7 @@ func TestCreateRefuses(t *testing.T) {
 func TestStartFails(t *testing.T) {
 	b := newBench(t)
 	must(t, os.MkdirAll(b.lab.dir("s1"), 0o700))
-	must(t, b.lab.SetProgram("/no/such/folder/node"))
+	must(t, b.lab.setProgram("/no/such/folder/node"))
 	err := b.lab.Start(t.Context(), "s1", b.exe)
 	if err == nil || !strings.Contains(err.Error(), "/no/such/folder") {
 		t.Errorf("Start with a missing program: got %v, want an error that names it", err)
@@ -73,7 +73,7 @@ func TestStartFails(t *testing.T) {
 	b.wantState("s1", Off)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	must(t, b.lab.SetProgram(b.exe, "test-node"))
+	must(t, b.lab.setProgram(b.exe, "test-node"))
 	if err := b.lab.Start(ctx, "s1", b.exe); !errors.Is(err, context.Canceled) {
 		t.Errorf("Start with a context that ended: got %v, want %v", err, context.Canceled)
 	}
@@ -216,6 +216,6 @@ func TestCrash(t *testing.T) {
 	must(t, b.lab.Remove(t.Context(), false))
 	l, err := Create(testLab, netip.MustParsePrefix(testSubnet), servers)
 	must(t, err)
-	must(t, l.SetProgram(b.exe, "test-node"))
+	must(t, l.setProgram(b.exe, "test-node"))
 	b.startAll()
 }

@@ -161,6 +161,27 @@ func (c *conn) mend(set func(time.Time) error) {
 	_ = set(time.Time{})
 }
 
+// waits says that c waits for a request, or is a tunnel.
+func (c *conn) waits() bool {
+	if c.tunnel.Load() {
+		return c.reads.Load() == 0 && c.writes.Load() == 0
+	}
+	return c.reads.Load() < 0 && c.exchange.Load() == 0
+}
+
+// begins is called when a request or its head was begun; true: the clock had to
+// be set, and what was taken from it must be taken anew.
+func (c *conn) begins() bool {
+	s := c.server
+	if !s.resting.Load() {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rouse()
+	return true
+}
+
 // expire interrupts reads or writes that are over their limit; an idle wait so much earlier.
 func (c *conn) expire(now, early int64) {
 	switch v := c.reads.Load(); {

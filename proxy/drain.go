@@ -71,7 +71,7 @@ func (s *Server) http2Conns() (all []*h2.Conn) {
 func (s *Server) endIdle() {
 	s.ending.Store(true)
 	for c := range s.unparkAll() {
-		s.crew.run(c)
+		s.crew.Run(c)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"trivet/proxy/h3"
@@ -21,15 +22,33 @@ const packetGrace = 1500 * time.Millisecond
 func AltSvc(port int, age time.Duration) string { return h3.AltSvc(port, age) }
 
 // ServePacket answers HTTP/3 on c until ctx ends, then drains within 1.5 s. It
-// closes c. Limits are those of now.
-func (s *Server) ServePacket(ctx context.Context, c net.PacketConn, cfg *tls.Config) error {
-	r := s.rules.Load()
-	err := h3.New(h3.Config{
+// closes c. With a secret that all processes have that serve c's address, one
+// after the other, and nobody else, visitors of the one before learn at once
+// that it is gone; empty: they wait for their time limit.
+func (s *Server) ServePacket(ctx context.Context, c net.PacketConn, cfg *tls.Config, secret []byte) error {
+	h := h3.New(h3.Config{
 		TLS: cfg, Handle: s.handleH3, Refused: s.refusedH3, Handshake: s.config.Handshake, Log: s.config.Log,
-		Limits: r.limits, Connections: s.connections(), Idle: r.times.Idle, Still: r.times.Still, Rate: r.times.Rate,
-		Grace: min(s.config.Grace, packetGrace),
-	}).Serve(ctx, c)
+		Grace: min(s.config.Grace, packetGrace), Secret: secret,
+	})
+	s.mu.Lock()
+	s.h3 = append(s.h3, h)
+	s.tellH3()
+	s.mu.Unlock()
+	err := h.Serve(ctx, c)
+	s.mu.Lock()
+	s.h3 = slices.DeleteFunc(s.h3, func(v *h3.Server) bool { return v == h })
+	s.mu.Unlock()
 	return errors.Join(err, c.Close())
+}
+
+// tellH3 has HTTP/3 keep the rules of now. It is called with s.mu held.
+func (s *Server) tellH3() {
+	r := s.rules.Load()
+	for _, h := range s.h3 {
+		h.Set(h3.Rules{
+			Limits: r.limits, Connections: s.most, Idle: r.times.Idle, Still: r.times.Still, Rate: r.times.Rate,
+		})
+	}
 }
 
 // handleH3 answers one stream.

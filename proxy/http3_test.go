@@ -24,7 +24,7 @@ func TestHTTP3(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	served := make(chan error, 1)
-	go func() { served <- s.server.ServePacket(ctx, packets, cfg) }()
+	go func() { served <- s.server.ServePacket(ctx, packets, cfg, nil) }()
 	tr := &http3.Transport{TLSClientConfig: &tls.Config{RootCAs: ca, ServerName: "www.foobar.com"}}
 	for i, body := range []string{"", "small", strings.Repeat("x", 300_000)} {
 		r, err := http.NewRequest("POST", "https://"+packets.LocalAddr().String()+"/", strings.NewReader(body))

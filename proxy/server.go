@@ -10,7 +10,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"trivet/proxy/crew"
 	"trivet/proxy/h2"
+	"trivet/proxy/h3"
 	"trivet/proxy/wire"
 )
 
@@ -75,7 +77,7 @@ type Server struct {
 	config Config
 	rules  atomic.Pointer[rules]
 	clock  atomic.Int64 // coarse, in nanoseconds since epoch, while anything is active
-	crew   crew
+	crew   crew.Crew[*conn]
 	lot    *lot // while serving
 
 	mu      sync.Mutex
@@ -91,10 +93,12 @@ type Server struct {
 
 	tunnels  map[*tunnelRun]struct{}
 	h2       *h2.Config
+	h3       []*h3.Server
 	empty    chan struct{} // closed when draining has come to its end
 	draining atomic.Bool   // each answer is its connection's last
 	ending   atomic.Bool   // Linger is over: who waits is not waited for
-	wake     chan struct{} // of the sweep
+	timer    *time.Timer   // of the sweep, while serving
+	resting  atomic.Bool   // the sweep looks late, or not at all, until it is roused
 	over     chan struct{} // closed when the last Serve has ended
 	parts    sync.WaitGroup
 }
@@ -118,32 +122,29 @@ func NewServer(c Config) *Server {
 	if c.Handshake == nil {
 		c.Handshake = func(*tls.ConnectionState, error) {}
 	}
-	s := &Server{config: c, most: c.Connections, tunnels: map[*tunnelRun]struct{}{}, wake: make(chan struct{}, 1)}
+	s := &Server{config: c, most: c.Connections, tunnels: map[*tunnelRun]struct{}{}}
+	s.crew.Do = (*conn).serve
 	s.Set(c.Limits, c.MaxBody, c.Times)
 	return s
 }
 
 // Set changes limits for the requests to come; of HTTP/2, for the connections
-// to come, of HTTP/3, when it is served anew.
+// to come, as of HTTP/3 the size of a whole head.
 func (s *Server) Set(l wire.Limits, maxBody int64, t Times) {
-	s.rules.Store(&rules{l, maxBody, t})
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.rules.Store(&rules{l, maxBody, t})
 	s.h2 = nil // made anew for the next connection
+	s.tellH3()
 }
 
 // SetConnections changes how many may be open at a time; none that is open is
-// closed. Of HTTP/3 it goes for the next ServePacket.
+// closed. HTTP/3 has as many of its own.
 func (s *Server) SetConnections(most int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.most = most
-}
-
-func (s *Server) connections() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.most
+	s.tellH3()
 }
 
 // Stats returns the counts.
@@ -162,7 +163,10 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		return err
 	}
 	defer s.leave()
-	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
+	stop := context.AfterFunc(ctx, func() {
+		s.draining.Store(true) // who finds l closed finds the server draining
+		_ = l.Close()
+	})
 	defer stop()
 	err := AcceptAll(ctx, l, s.admit)
 	_ = l.Close()
@@ -183,6 +187,8 @@ func (s *Server) enter() error {
 		s.draining.Store(false)
 		s.ending.Store(false)
 		s.clock.Store(sinceEpoch())
+		s.timer = time.NewTimer(sweepStep)
+		s.resting.Store(false)
 		s.parts.Go(lot.run)
 		s.parts.Go(func() { s.sweep(s.over) })
 	}
@@ -201,7 +207,7 @@ func (s *Server) leave() {
 	}
 	close(s.over)
 	s.lot.close()
-	s.crew.dismiss()
+	s.crew.Dismiss()
 	s.parts.Wait()
 }
 
@@ -222,7 +228,7 @@ func (s *Server) admit(nc net.Conn) {
 	if s.join(c) > crowded && c.parkNew() {
 		return
 	}
-	s.crew.run(c)
+	s.crew.Run(c)
 }
 
 // reset closes nc without waiting for what is under way.

@@ -36,7 +36,7 @@ func (t *turn) Splice(src syscall.RawConn, n int64) (moved int64, ours bool, err
 	if err := a.flush(); err != nil {
 		return 0, true, err
 	}
-	moved, err = tunnel.SpliceWatched(dst, src, n, func(bytes int) { a.guard(bytes) })
+	moved, err = tunnel.Splice(dst, src, n, func(bytes int) { a.guard(bytes) })
 	a.left -= moved
 	if e, ok := errors.AsType[*tunnel.Error](err); ok && e.Write {
 		a.err = err

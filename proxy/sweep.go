@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	sweepStep  = 100 * time.Millisecond // while anything is active
-	parkedStep = time.Second            // while connections are only parked
+	sweepStep = 100 * time.Millisecond // while anything is under way
+	restStep  = time.Second            // while connections only wait, parked or not yet
 	// watchAfter is when a client that waits for its answer is watched for
 	// going away.
 	watchAfter = int64(250 * time.Millisecond)
@@ -35,14 +35,12 @@ const (
 
 // sweep keeps the limits of all connections until over is closed.
 func (s *Server) sweep(over <-chan struct{}) {
-	timer := time.NewTimer(sweepStep)
-	defer timer.Stop()
+	defer s.timer.Stop()
 	var tidied int64
 	untidy := false // more is held than what is active needs
 	for {
 		select {
-		case <-timer.C:
-		case <-s.wake:
+		case <-s.timer.C:
 		case <-over:
 			return
 		}
@@ -56,15 +54,57 @@ func (s *Server) sweep(over <-chan struct{}) {
 		if untidy && wait == 0 {
 			wait = time.Second
 		}
-		if wait > 0 {
-			timer.Reset(wait)
+		s.sleep(wait)
+	}
+}
+
+// sleep sets when to look next, unless the sweep was roused since it looked.
+func (s *Server) sleep(wait time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if wait == sweepStep || wait > 0 && s.resting.Load() {
+		s.timer.Reset(wait)
+	}
+}
+
+// rouse makes the clock right, and ends a rest of the sweep. It is called with
+// s.mu held.
+func (s *Server) rouse() {
+	if s.resting.Load() {
+		s.clock.Store(sinceEpoch())
+		s.resting.Store(false)
+		s.timer.Reset(sweepStep)
+	}
+}
+
+// rests says that the sweep has little to look at until it is roused, and it
+// will be: who begins something says so first and then asks whether it rests.
+// It is called with s.mu held.
+func (s *Server) rests() bool {
+	if s.active.n > crowded || !s.quiet() {
+		return false
+	}
+	s.resting.Store(true)
+	if !s.quiet() {
+		s.resting.Store(false)
+	}
+	return s.resting.Load()
+}
+
+// quiet says that nothing is under way on any connection but tunnels, which
+// have no limits. It is called with s.mu held.
+func (s *Server) quiet() bool {
+	for c := s.active.first; c != nil; c = c.next {
+		if !c.waits() {
+			return false
 		}
 	}
+	return true
 }
 
 // tidy gives back what is not used any more, and says whether there is more to come.
 func (s *Server) tidy() (more bool) {
-	left := s.crew.trim()
+	left := s.crew.Trim()
 	ebbed := s.tide.ebbed()
 	if left <= calm && s.wantsRelief() || ebbed {
 		s.parts.Go(relieve)
@@ -136,13 +176,13 @@ func (s *Server) look(now int64) time.Duration {
 		s.parked.remove(c)
 		c.until = -1
 		s.active.push(c)
-		s.crew.run(c)
+		s.crew.Run(c)
 	}
 	switch {
-	case s.active.n > 0:
+	case !s.rests():
 		return sweepStep
-	case s.parked.n > 0:
-		return parkedStep
+	case s.active.n > 0 || s.parked.n > 0:
+		return restStep
 	}
 	return 0
 }
@@ -158,14 +198,7 @@ func (s *Server) join(c *conn) int {
 // activate is called with s.mu held.
 func (s *Server) activate(c *conn) {
 	s.active.push(c)
-	if s.active.n > 1 {
-		return
-	}
-	s.clock.Store(sinceEpoch())
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
+	s.rouse()
 }
 
 // quit takes c off its list.
@@ -216,7 +249,7 @@ func (s *Server) fromLot(c *conn, run bool) bool {
 	s.parked.remove(c)
 	s.activate(c)
 	if run {
-		s.crew.run(c)
+		s.crew.Run(c)
 	}
 	return true
 }
@@ -237,7 +270,7 @@ func (s *Server) tellParked() {
 		if c.h2 != nil {
 			s.parked.remove(c)
 			s.activate(c)
-			s.crew.run(c)
+			s.crew.Run(c)
 		}
 		c = next
 	}

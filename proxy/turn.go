@@ -128,6 +128,9 @@ func (t *turn) next() error {
 			if !begun {
 				begun = true
 				t.c.guardRead(rules.times.Head)
+				if t.c.begins() {
+					t.c.guardRead(rules.times.Head)
+				}
 			}
 		} else if t.c.server.ending.Load() {
 			return io.EOF
@@ -237,6 +240,9 @@ func (t *turn) run() bool {
 	s := t.c.server
 	x := t.begin()
 	t.c.exchange.Store(max(s.clock.Load(), 1))
+	if t.c.begins() {
+		t.c.exchange.Store(max(s.clock.Load(), 1))
+	}
 	s.handle(x)
 	t.c.unwatch()
 	again := t.finish()

@@ -183,8 +183,8 @@ func (x *Exchange) pourUp(conn *upstream.Conn) {
 			}
 		}
 		if err != nil {
-			if half, ok := conn.Conn.(interface{ CloseWrite() error }); ok && err == io.EOF {
-				_ = half.CloseWrite()
+			if err == io.EOF {
+				_ = conn.CloseWrite() // or the target learns it when the tunnel ends
 			}
 			return
 		}

@@ -34,18 +34,3 @@ func (s *Site) InLab(operator, floating netip.Addr, servers map[string]string) *
 	}
 	return c
 }
-
-// Complete reports, as Problems, what a site on real servers needs and a site
-// in the lab does not: addresses, and a network to administer it from.
-func (s *Site) Complete() error {
-	r := newReport("")
-	for i, server := range s.Servers {
-		if server.Address == "" {
-			r.add(index("servers", i)+".address", "is missing; server %s needs one outside the lab", server.Name)
-		}
-	}
-	if len(s.Admin) == 0 {
-		r.add("admin", "is missing; nobody could reach SSH and the console")
-	}
-	return r.err()
-}

@@ -120,7 +120,7 @@ const (
 	SecretAppDatabase = "database-app" // password of the app's database user
 	SecretEnvironment = "environment"  // the site's secrets file, KEY=value lines, for the app
 	SecretTicketKeys  = "ticket-keys"  // of TLS session tickets, the same on all servers: 32 bytes each, base64, separated by spaces, the newest first
-	SecretSticky      = "sticky"       // signs the cookies by which a visitor stays with a server; the same on all servers
+	SecretSticky      = "sticky"       // signs the cookies by which a visitor stays with a server, and more is derived from it; the same on all servers, and never renewed
 )
 
 // Member is one server as the cluster sees it.

@@ -49,7 +49,7 @@ func (c *Conn) launch(s *Stream) {
 		s.reserved = true
 		c.count(awaitedBody)
 	}
-	c.cfg.crew.run(job{stream: s})
+	c.cfg.crew.Run(job{stream: s})
 }
 
 // unreserve ends that. mu is held.

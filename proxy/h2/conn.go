@@ -21,6 +21,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"trivet/proxy/crew"
 	"trivet/proxy/wire"
 )
 
@@ -46,7 +47,7 @@ type Config struct {
 	Window int
 
 	once  sync.Once
-	crew  crew
+	crew  crew.Crew[job]
 	sweep sweep
 }
 
@@ -60,7 +61,7 @@ func (cfg *Config) prepare() {
 	orDefault(&cfg.Limits.Head, 64<<10)
 	orDefault(&cfg.Limits.Count, 256)
 	cfg.Window = max(cfg.Window, firstWindow)
-	cfg.crew.work = make(chan job)
+	cfg.crew.Do = job.do
 }
 
 func orDefault[T comparable](v *T, d T) {

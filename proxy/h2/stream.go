@@ -125,7 +125,7 @@ func (c *Conn) lose(s *Stream, err error) {
 	c.room.Broadcast()
 	if s.onGone != nil {
 		s.telling = true
-		c.cfg.crew.run(job{gone: s})
+		c.cfg.crew.Run(job{gone: s})
 	}
 }
 
@@ -188,7 +188,7 @@ func (s *Stream) OnGone(f func()) {
 	s.onGone = f
 	if s.gone && f != nil && !s.telling {
 		s.telling = true
-		s.conn.cfg.crew.run(job{gone: s})
+		s.conn.cfg.crew.Run(job{gone: s})
 	}
 }
 

@@ -19,6 +19,7 @@ type sweep struct {
 
 const (
 	step = 250 * time.Millisecond
+	trim = 4 // steps, between two looks at who of the crew has nothing to do
 
 	// noticeTime is for the requests that were under way when the client was told
 	// that the connection ends (RFC 9113, 6.8: at least a round trip).
@@ -55,11 +56,12 @@ func (w *sweep) tick() int64 {
 
 func (w *sweep) run(cfg *Config) {
 	var all []*Conn
-	for t := time.NewTicker(step); ; <-t.C {
+	t := time.NewTicker(step)
+	defer t.Stop()
+	for n := 1; ; n++ {
 		all = w.collect(all[:0])
 		if len(all) == 0 {
-			t.Stop()
-			cfg.crew.dismiss(true)
+			cfg.crew.Clear()
 			return
 		}
 		now := w.tick()
@@ -67,7 +69,10 @@ func (w *sweep) run(cfg *Config) {
 			c.check(now)
 		}
 		clear(all)
-		cfg.crew.dismiss(false)
+		if n%trim == 0 {
+			cfg.crew.Trim()
+		}
+		<-t.C
 	}
 }
 

@@ -124,7 +124,7 @@ func (c *Conn) flush(h haste) {
 	}
 	for round := 0; c.out != nil && len(c.out.b) > 0; round++ {
 		if h == shared && round == 4 {
-			c.cfg.crew.run(job{conn: c})
+			c.cfg.crew.Run(job{conn: c})
 			break
 		}
 		if !c.writeOut() {
@@ -161,7 +161,7 @@ func (c *Conn) writeOut() bool {
 // wait for writing. mu is held.
 func (c *Conn) flushSoon() {
 	if !c.writing && c.serving {
-		c.cfg.crew.run(job{conn: c})
+		c.cfg.crew.Run(job{conn: c})
 	}
 }
 

@@ -22,7 +22,7 @@ import (
 
 func TestSlowBody(t *testing.T) {
 	got := make(chan error, 1)
-	s := serve(t, Config{Still: 50 * time.Millisecond, Handle: func(st *Stream) {
+	s := serve(t, Config{Rules: Rules{Still: 50 * time.Millisecond}, Handle: func(st *Stream) {
 		_, err := io.ReadAll(st)
 		got <- err
 		_ = answer(st, 408, nil, "")
@@ -62,7 +62,7 @@ func TestRefused(t *testing.T) {
 	var mu sync.Mutex
 	var told []int
 	s := serve(t, Config{
-		Limits: wire.Limits{Head: 4000, Count: 20, Target: 100, Field: 500},
+		Rules: Rules{Limits: wire.Limits{Head: 4000, Count: 20, Target: 100, Field: 500}},
 		Refused: func(peer netip.AddrPort, status int) []wire.Field {
 			mu.Lock()
 			defer mu.Unlock()
@@ -113,7 +113,7 @@ func TestRefused(t *testing.T) {
 }
 
 func TestIdleConnectionEnds(t *testing.T) {
-	s := serve(t, Config{Idle: 200 * time.Millisecond, Handle: func(st *Stream) { _ = answer(st, 200, nil, "") }})
+	s := serve(t, Config{Rules: Rules{Idle: 200 * time.Millisecond}, Handle: func(st *Stream) { _ = answer(st, 200, nil, "") }})
 	c, err := quic.DialAddr(t.Context(), s.address, clientTLS(), &quic.Config{KeepAlivePeriod: 20 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
@@ -132,7 +132,7 @@ func TestIdleConnectionEnds(t *testing.T) {
 }
 
 func TestConnectionLimitAndRetry(t *testing.T) {
-	s := serve(t, Config{Connections: 2, Unproven: 1, Handle: func(st *Stream) { _ = answer(st, 200, nil, "") }})
+	s := serve(t, Config{Rules: Rules{Connections: 2}, Unproven: 1, Handle: func(st *Stream) { _ = answer(st, 200, nil, "") }})
 	dial := func() (*quic.Conn, error) {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()

@@ -12,10 +12,10 @@ type pace struct {
 }
 
 // moved counts n bytes that took since began, and says whether the visitor is too slow on average.
-func (p *pace) moved(n int, began time.Time, c *Config) (slow bool) {
+func (p *pace) moved(n int, began time.Time, r *Rules) (slow bool) {
 	spent := time.Duration(p.spent.Add(int64(time.Since(began))))
 	bytes := p.bytes.Add(int64(n))
-	return spent > c.Still && float64(bytes) < spent.Seconds()*float64(c.Rate)
+	return spent > r.Still && float64(bytes) < spent.Seconds()*float64(r.Rate)
 }
 
 // Bounds of how much is written under one time limit.
@@ -26,7 +26,7 @@ const (
 
 // piece is how much is written under one time limit: what a visitor takes
 // within Still who is just fast enough.
-func (c *Config) piece() int {
-	fast := c.Still.Seconds() * float64(c.Rate)
+func (r *Rules) piece() int {
+	fast := r.Still.Seconds() * float64(r.Rate)
 	return int(min(max(fast, leastPiece), mostPiece))
 }

@@ -26,7 +26,7 @@ func newDrip(t *testing.T) drip {
 // TestDrippingBody: a body that comes steadily, but below the rate, is not waited for.
 func TestDrippingBody(t *testing.T) {
 	got := make(chan error, 1)
-	s := serve(t, Config{Still: 500 * time.Millisecond, Rate: 10_000, Handle: func(st *Stream) {
+	s := serve(t, Config{Rules: Rules{Still: 500 * time.Millisecond, Rate: 10_000}, Handle: func(st *Stream) {
 		_, err := io.ReadAll(st)
 		got <- err
 		_ = answer(st, 408, nil, "")
@@ -40,7 +40,7 @@ func TestDrippingBody(t *testing.T) {
 // TestSlowReader: nor is who takes an answer steadily, but below the rate.
 func TestSlowReader(t *testing.T) {
 	got := make(chan error, 1)
-	s := serve(t, Config{Still: 500 * time.Millisecond, Rate: 1 << 20, Handle: func(st *Stream) {
+	s := serve(t, Config{Rules: Rules{Still: 500 * time.Millisecond, Rate: 1 << 20}, Handle: func(st *Stream) {
 		_ = st.Head(200, nil, -1)
 		var err error
 		for b := make([]byte, 10_000); err == nil; {

@@ -23,7 +23,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	defer s.active.Add(-1)
 
 	st := newStream(s, w, r)
-	if err := st.request.Check(&s.cfg.Limits); err != nil {
+	if err := st.request.Check(&st.rules.Limits); err != nil {
 		s.refuse(w, st.Peer(), err)
 		return
 	}

@@ -7,7 +7,7 @@
 // it. A visitor's address has to be proven (Retry) once many come at a time. A
 // request's fields lose their order, but for those of the same name.
 //
-// A connection ends that has begun no request for Config.Idle, whatever it has
+// A connection ends that has begun no request for Rules.Idle, whatever it has
 // open; that is the bound for a head that comes too slowly.
 package h3
 
@@ -44,35 +44,44 @@ type Config struct {
 	// Handshake, if it is not nil, is called after each handshake, with its error.
 	Handshake func(*tls.ConnectionState, error)
 	// Log is told little; nil: nothing.
-	Log         *slog.Logger
-	Limits      wire.Limits   // Head is 64 KiB by default
-	Streams     int           // that a visitor may have open; 100
-	Connections int           // in all; 10,000
-	Unproven    int           // connections that may begin in a second before addresses have to be proven; 500
-	Idle        time.Duration // without a request until a connection ends; 60 s
-	Still       time.Duration // that a visitor may make no progress; 30 s
-	Rate        int           // bytes in a second that a stream must move while its visitor is waited for, once that took Still; 250
-	Grace       time.Duration // for requests to end; 30 s
-	// Secret, if not empty, is the same in all processes that serve an address,
-	// one after the other or side by side. One that does not know a connection,
-	// because it has just started, then ends it at once (RFC 9000, 10.3), where
-	// the visitor would wait for a time limit; and an address that was proven to
-	// one of them is proven to all.
+	Log      *slog.Logger
+	Rules    Rules         // until Set
+	Streams  int           // that a visitor may have open; 100
+	Unproven int           // connections that may begin in a second before addresses have to be proven; 500
+	Grace    time.Duration // for requests to end; 30 s
+	// Secret, if not empty, is the same in all processes that serve a socket, one
+	// after the other, and in no others: one that does not know a connection, for
+	// it has just started, ends it at once (RFC 9000, 10.3), where the visitor
+	// would wait for a time limit. None of them may be known to another that is
+	// served elsewhere meanwhile (RFC 9000, 21.11). An address that was proven to
+	// one is proven to all.
 	Secret []byte
 	// Window is how much of a request's body may be on its way or unread, at
 	// most. All streams of a connection have twice as much together; 1 MiB.
 	Window int
 }
 
+// Rules are what Set can change. A zero of a limit or time takes the default.
+type Rules struct {
+	Limits      wire.Limits   // Head is 64 KiB by default
+	Connections int           // in all; 10,000
+	Idle        time.Duration // without a request until a connection ends; 60 s
+	Still       time.Duration // that a visitor may make no progress; 30 s
+	Rate        int           // bytes in a second that a stream must move while its visitor is waited for, once that took Still; 250
+}
+
+func (r *Rules) complete() {
+	orDefault(&r.Limits.Head, 64<<10)
+	orDefault(&r.Limits.Count, 256)
+	orDefault(&r.Connections, 10000)
+	orDefault(&r.Idle, time.Minute)
+	orDefault(&r.Still, 30*time.Second)
+	orDefault(&r.Rate, 250)
+}
+
 func (c *Config) complete() {
-	orDefault(&c.Limits.Head, 64<<10)
-	orDefault(&c.Limits.Count, 256)
 	orDefault(&c.Streams, 100)
-	orDefault(&c.Connections, 10000)
 	orDefault(&c.Unproven, 500)
-	orDefault(&c.Idle, time.Minute)
-	orDefault(&c.Still, 30*time.Second)
-	orDefault(&c.Rate, 250)
 	orDefault(&c.Grace, 30*time.Second)
 	orDefault(&c.Window, 1<<20)
 	if c.Handshake == nil {
@@ -93,6 +102,7 @@ func orDefault[T comparable](v *T, d T) {
 // Server answers visitors over HTTP/3.
 type Server struct {
 	cfg    Config
+	rules  atomic.Pointer[Rules]
 	begun  rate
 	open   atomic.Int64
 	active atomic.Int64
@@ -101,7 +111,17 @@ type Server struct {
 // New returns a server; it starts nothing.
 func New(cfg Config) *Server {
 	cfg.complete()
-	return &Server{cfg: cfg}
+	s := &Server{cfg: cfg}
+	s.Set(cfg.Rules)
+	return s
+}
+
+// Set changes the rules for the requests to come. The size of a whole head, as
+// the visitor is told it, and how long a connection may be silent are for the
+// connections to come; so is Idle, but after a connection's next request.
+func (s *Server) Set(r Rules) {
+	r.complete()
+	s.rules.Store(&r)
 }
 
 // Open is how many connections there are, and how many requests are being answered.
@@ -127,29 +147,35 @@ func (s *Server) Serve(ctx context.Context, c net.PacketConn) error {
 		return fmt.Errorf("listen for QUIC: %w", err)
 	}
 	defer listener.Close() //nolint:errcheck // it was closed already, or tr ends it
-	h := s.http()
-	served := make(chan error, 1)
-	go func() { served <- h.ServeListener(listener) }()
-	select {
-	case err := <-served:
-		return fmt.Errorf("serve QUIC: %w", err)
-	case <-ctx.Done():
+	var all crowd
+	err = s.accept(ctx, listener, &all)
+	_ = listener.Close() // no new connections
+	s.drain(&all)
+	return err
+}
+
+// accept serves each visitor that comes to l until ctx ends.
+func (s *Server) accept(ctx context.Context, l *quic.EarlyListener, all *crowd) error {
+	for {
+		c, err := l.Accept(ctx)
+		switch {
+		case err == nil:
+			all.serve(c, s.http())
+		case ctx.Err() != nil:
+			return nil
+		default:
+			return fmt.Errorf("serve QUIC: %w", err)
+		}
 	}
-	s.drain(h, listener)
-	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve QUIC: %w", err)
-	}
-	return nil
 }
 
 // goodbye is how long a drained connection stays open at least, so that GOAWAY
 // arrives, and with it requests that were on their way are refused one by one.
 const goodbye = 250 * time.Millisecond
 
-func (s *Server) drain(h *http3.Server, l *quic.EarlyListener) {
+func (s *Server) drain(all *crowd) {
 	closing, done := context.WithTimeout(context.Background(), s.cfg.Grace)
 	defer done()
-	_ = l.Close() // no new connections
 	go func() {
 		look := time.NewTicker(goodbye)
 		defer look.Stop()
@@ -164,15 +190,16 @@ func (s *Server) drain(h *http3.Server, l *quic.EarlyListener) {
 			}
 		}
 	}()
-	if err := h.Shutdown(closing); err != nil && !errors.Is(err, context.Canceled) {
+	if err := all.shutdown(closing); err != nil && !errors.Is(err, context.Canceled) {
 		s.cfg.Log.Info("requests over HTTP/3 broken off", "requests", s.active.Load(), "err", err)
 	}
 }
 
+// http serves one connection, whose visitor is told the rules of now.
 func (s *Server) http() *http3.Server {
 	return &http3.Server{
 		Handler:        http.HandlerFunc(s.serve),
-		MaxHeaderBytes: 2 * s.cfg.Limits.Head, // beyond Limits.Head we refuse, with an ID; beyond this quic-go does, without
+		MaxHeaderBytes: 2 * s.rules.Load().Limits.Head, // beyond Limits.Head we refuse, with an ID; beyond this quic-go does, without
 		ConnContext:    s.welcome,
 	}
 }
@@ -186,12 +213,19 @@ func (s *Server) tls() *tls.Config {
 	})
 }
 
+// quic asks the rules afresh for each connection too.
 func (s *Server) quic() *quic.Config {
+	c := s.quicNow()
+	c.GetConfigForClient = func(*quic.ClientInfo) (*quic.Config, error) { return s.quicNow(), nil }
+	return c
+}
+
+func (s *Server) quicNow() *quic.Config {
 	window := uint64(s.cfg.Window)
 	first := min(window, 128<<10)
 	return &quic.Config{
 		HandshakeIdleTimeout:           5 * time.Second,
-		MaxIdleTimeout:                 s.cfg.Idle,
+		MaxIdleTimeout:                 s.rules.Load().Idle,
 		InitialStreamReceiveWindow:     first,
 		MaxStreamReceiveWindow:         window,
 		InitialConnectionReceiveWindow: 2 * first,

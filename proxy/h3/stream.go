@@ -16,7 +16,7 @@ import (
 
 // Why a method of a Stream fails, for callers to branch on.
 var (
-	// ErrStill: the visitor made no progress for Config.Still, or less than Config.Rate.
+	// ErrStill: the visitor made no progress for Rules.Still, or less than Rules.Rate.
 	ErrStill = errors.New("client made too little progress in time")
 	// ErrEnded: Read after the answer has ended before the body.
 	ErrEnded = errors.New("stream was answered before its body ended")
@@ -28,7 +28,7 @@ var (
 
 // Stream is one request and its answer: proxy.Stream of HTTP/3.
 type Stream struct {
-	server  *Server
+	rules   *Rules // as it began
 	w       http.ResponseWriter
 	r       *http.Request
 	control *http.ResponseController
@@ -49,7 +49,7 @@ type Stream struct {
 }
 
 func newStream(server *Server, w http.ResponseWriter, r *http.Request) *Stream {
-	s := &Stream{server: server, w: w, r: r, control: http.NewResponseController(w), owed: -1}
+	s := &Stream{rules: server.rules.Load(), w: w, r: r, control: http.NewResponseController(w), owed: -1}
 	translate(&s.request, r)
 	return s
 }
@@ -102,7 +102,7 @@ func (s *Stream) Read(p []byte) (int, error) {
 func (s *Stream) isSlow(n int, began time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return !s.begun && s.pace.moved(n, began, &s.server.cfg)
+	return !s.begun && s.pace.moved(n, began, s.rules)
 }
 
 // await makes ready for a Read.
@@ -119,7 +119,7 @@ func (s *Stream) await() error {
 		s.request.Expect = false
 		s.w.WriteHeader(http.StatusContinue)
 	}
-	return s.control.SetReadDeadline(time.Now().Add(s.server.cfg.Still))
+	return s.control.SetReadDeadline(time.Now().Add(s.rules.Still))
 }
 
 // why tells what a Read failed for.
@@ -204,14 +204,13 @@ func (s *Stream) Write(p []byte) (n int, err error) {
 	if s.bare {
 		return len(p), nil
 	}
-	cfg := &s.server.cfg
 	for n < len(p) && err == nil {
 		began := time.Now()
-		_ = s.control.SetWriteDeadline(began.Add(cfg.Still)) // a closed stream: Write tells
+		_ = s.control.SetWriteDeadline(began.Add(s.rules.Still)) // a closed stream: Write tells
 		var k int
-		k, err = s.w.Write(p[n:min(len(p), n+cfg.piece())])
+		k, err = s.w.Write(p[n:min(len(p), n+s.rules.piece())])
 		n += k
-		if s.pace.moved(k, began, cfg) && err == nil {
+		if s.pace.moved(k, began, s.rules) && err == nil {
 			err = ErrStill
 		}
 	}
@@ -246,7 +245,7 @@ func (s *Stream) Flush() error {
 	if err := s.owe(0); err != nil {
 		return err
 	}
-	_ = s.control.SetWriteDeadline(time.Now().Add(s.server.cfg.Still)) // a closed stream: Flush tells
+	_ = s.control.SetWriteDeadline(time.Now().Add(s.rules.Still)) // a closed stream: Flush tells
 	return s.slow(s.control.Flush())
 }
 
@@ -296,6 +295,6 @@ func (s *Stream) close() bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_ = s.control.SetWriteDeadline(time.Now().Add(s.server.cfg.Still)) // for what net/http sends now
+	_ = s.control.SetWriteDeadline(time.Now().Add(s.rules.Still)) // for what net/http sends now
 	return s.over && !s.broken
 }

@@ -20,10 +20,10 @@ func (s *Server) transport(c net.PacketConn) *quic.Transport {
 	tr := &quic.Transport{
 		Conn: c,
 		VerifySourceAddress: func(net.Addr) bool {
-			return s.begun.add(time.Now()) > s.cfg.Unproven || s.open.Load() > int64(s.cfg.Connections)/2
+			return s.begun.add(time.Now()) > s.cfg.Unproven || s.open.Load() > int64(s.rules.Load().Connections)/2
 		},
 		ConnContext: func(ctx context.Context, _ *quic.ClientInfo) (context.Context, error) {
-			if s.open.Add(1) > int64(s.cfg.Connections) {
+			if s.open.Add(1) > int64(s.rules.Load().Connections) {
 				s.open.Add(-1)
 				return nil, errFull
 			}
@@ -65,7 +65,7 @@ func (r *rate) add(now time.Time) int {
 // visitor is one connection.
 type visitor struct {
 	conn   *quic.Conn
-	idle   time.Duration
+	server *Server
 	most   int // requests that may be answered at a time
 	mu     sync.Mutex
 	active int
@@ -81,8 +81,8 @@ type visitorKey struct{}
 
 // welcome is called once for each connection.
 func (s *Server) welcome(ctx context.Context, c *quic.Conn) context.Context {
-	v := &visitor{conn: c, idle: s.cfg.Idle, most: 2 * s.cfg.Streams, credit: resets}
-	v.timer = time.AfterFunc(v.idle, func() { v.leave(http3.ErrCodeNoError, "idle") })
+	v := &visitor{conn: c, server: s, most: 2 * s.cfg.Streams, credit: resets}
+	v.timer = time.AfterFunc(s.rules.Load().Idle, func() { v.leave(http3.ErrCodeNoError, "idle") })
 	context.AfterFunc(ctx, func() { v.timer.Stop() })
 	go s.met(ctx, c) // no longer than the handshake
 	return context.WithValue(ctx, visitorKey{}, v)
@@ -116,6 +116,6 @@ func (v *visitor) end(whole bool) {
 		go v.leave(http3.ErrCodeExcessiveLoad, "too many requests reset")
 	}
 	if v.active--; v.active == 0 && v.conn.Context().Err() == nil {
-		v.timer.Reset(v.idle)
+		v.timer.Reset(v.server.rules.Load().Idle)
 	}
 }

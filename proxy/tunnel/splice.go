@@ -30,12 +30,10 @@ func (e *Error) Unwrap() error { return e.Err }
 // Splice moves exactly n bytes from src to dst, see Raw, and says how many
 // reached dst. It waits on the runtime's poller and keeps to the deadlines of
 // both connections. Every error is an *Error; of src's early end it is one with
-// io.ErrUnexpectedEOF. After an error, bytes that src gave may be lost.
-func Splice(dst, src syscall.RawConn, n int64) (int64, error) { return SpliceWatched(dst, src, n, nil) }
-
-// SpliceWatched is Splice that calls writing, if it is not nil, before each
-// write, with the number of bytes: so a limit can be set on dst alone.
-func SpliceWatched(dst, src syscall.RawConn, n int64, writing func(bytes int)) (int64, error) {
+// io.ErrUnexpectedEOF. After an error, bytes that src gave may be lost. It calls
+// writing, if it is not nil, before each write, with the number of bytes: so a
+// limit can be set on dst alone.
+func Splice(dst, src syscall.RawConn, n int64, writing func(bytes int)) (int64, error) {
 	m := takeMover()
 	defer m.give()
 	m.bulk, m.writing = n >= bulk, writing

@@ -200,7 +200,7 @@ func TestSpliceMovesExactlyN(t *testing.T) {
 			_, _ = io.ReadFull(server, b)
 			got <- b
 		}()
-		if k, err := Splice(Raw(dst), Raw(src), int64(n)); k != int64(n) || err != nil {
+		if k, err := Splice(Raw(dst), Raw(src), int64(n), nil); k != int64(n) || err != nil {
 			t.Fatalf("Splice of %d: got %d, %v", n, k, err)
 		}
 		if !bytes.Equal(<-got, want) {
@@ -232,7 +232,7 @@ func TestSpliceSaysWhichEndBroke(t *testing.T) {
 			client, src := pair(t, "tcp")
 			dst, server := pair(t, "tcp")
 			c.act(dst, src, client, server)
-			_, err := Splice(Raw(dst), Raw(src), 1<<20)
+			_, err := Splice(Raw(dst), Raw(src), 1<<20, nil)
 			var e *Error
 			if !errors.As(err, &e) || e.Write != c.write || !errors.Is(err, c.want) {
 				t.Errorf("got %#v, want an Error with Write %v of %v", err, c.write, c.want)
@@ -252,7 +252,7 @@ func TestSpliceDeadlineWhileWaiting(t *testing.T) {
 		}
 	}()
 	_ = dst.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
-	n, err := Splice(Raw(dst), Raw(src), 1<<40)
+	n, err := Splice(Raw(dst), Raw(src), 1<<40, nil)
 	var e *Error
 	if !errors.As(err, &e) || !e.Write || n == 0 {
 		t.Errorf("got %d, %v; want a part moved and the write's deadline", n, err)
@@ -270,7 +270,7 @@ func TestMovingAllocatesNothing(t *testing.T) {
 		b := make([]byte, n)
 		got := testing.AllocsPerRun(100, func() {
 			_, _ = client.Write(b)
-			if _, err := Splice(to, from, int64(n)); err != nil {
+			if _, err := Splice(to, from, int64(n), nil); err != nil {
 				t.Fatal(err)
 			}
 			_, _ = io.ReadFull(server, b)
@@ -331,7 +331,7 @@ func BenchmarkSplice(b *testing.B) {
 		name string
 		copy func(dst, src net.Conn, n int64) error
 	}{
-		{"Splice", func(dst, src net.Conn, n int64) error { _, err := Splice(Raw(dst), Raw(src), n); return err }},
+		{"Splice", func(dst, src net.Conn, n int64) error { _, err := Splice(Raw(dst), Raw(src), n, nil); return err }},
 		{"net", func(dst, src net.Conn, n int64) error {
 			_, err := dst.(*net.TCPConn).ReadFrom(io.LimitReader(src, n))
 			return err

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"errors"
 	"net"
 	"sync/atomic"
 	"syscall"
@@ -31,9 +32,9 @@ type Conn struct {
 	raw    syscall.RawConn // of the socket, beneath TLS too; nil: there is none
 	plain  bool
 	socket socket.Socket // if plain
-	reused bool
-	came   bool // the answer's head
-	awaits bool // counted in gate.awaited
+	reused bool          // an exchange was on it before: if it breaks at once, that says little of the target
+	came   bool          // the answer's head
+	awaits bool          // counted in gate.awaited
 	tunnel bool
 	used   int64 // last known use
 	began  int64 // of the wait for the head
@@ -76,9 +77,14 @@ func (c *Conn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// Reused says whether an exchange was on it before: if it breaks at once, that
-// says little of the target.
-func (c *Conn) Reused() bool { return c.reused }
+// CloseWrite tells the target that no more comes; it may still send.
+func (c *Conn) CloseWrite() error {
+	half, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return half.CloseWrite()
+}
 
 // Begin tells that a request is put on it. Until Came the request can be taken back.
 func (c *Conn) Begin() {

@@ -27,7 +27,7 @@ func TestConnectionsAreKept(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if c.Reused() {
+			if c.reused {
 				t.Error("a new connection is reused")
 			}
 			if got, want := c.Raw() != nil, kind != "tls"; got != want {
@@ -39,7 +39,7 @@ func TestConnectionsAreKept(t *testing.T) {
 				if again != c {
 					t.Fatal("the kept connection is not taken")
 				}
-				if !again.Reused() {
+				if !again.reused {
 					t.Error("a kept connection is not reused")
 				}
 				ask(t, again, "/")

@@ -12,7 +12,6 @@ const (
 	lateAfter = 150 * time.Millisecond
 	lateEvery = 500 * time.Millisecond
 	step      = 50 * time.Millisecond // between two looks
-	quietMost = 20                    // steps with nothing under way, after which the sweep ends
 )
 
 // sweep sees to it that the pool is swept while something is under way.
@@ -23,13 +22,9 @@ func (p *Pool) sweep() {
 }
 
 func (p *Pool) keepSweeping() {
-	for quiet := 0; ; {
+	for {
 		time.Sleep(step)
 		if p.sweepOnce(Now()) {
-			quiet = 0
-			continue
-		}
-		if quiet++; quiet < quietMost {
 			continue
 		}
 		p.sweeping.Store(false)
