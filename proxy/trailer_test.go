@@ -53,7 +53,7 @@ func TestTrailersAreForwardedAsFields(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	served := make(chan error, 1)
 	own, ca := selfSigned(t)
-	go func() { served <- s.server.ServePacket(ctx, packets, own) }()
+	go func() { served <- s.server.ServePacket(ctx, packets, own, nil) }()
 	quic := &http3.Transport{TLSClientConfig: &tls.Config{RootCAs: ca, ServerName: "www.foobar.com"}}
 	for name, send := range map[string]struct {
 		address string
