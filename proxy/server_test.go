@@ -16,6 +16,7 @@ import (
 	"trivet/proxy"
 	"trivet/proxy/proxytest"
 	"trivet/proxy/upstream"
+	"trivet/proxy/wire"
 )
 
 // ok answers everything.
@@ -331,4 +332,20 @@ func forced() uint32 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.NumForcedGC
+}
+
+// TestLimitsOfWhoWaits: limits that are changed while a connection waits go for its next request.
+func TestLimitsOfWhoWaits(t *testing.T) {
+	st := by(ok)
+	st.config.Limits = wire.Limits{Target: 1000, Field: 1000, Head: 1000, Count: 10}
+	s := startServer(t, st)
+	c := dial(t, s.address)
+	c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	c.answer("GET")
+	s.done.last(t, 1)
+	s.server.Set(wire.Limits{Target: 9000, Field: 9000, Head: 9000, Count: 10}, 0, proxy.Times{})
+	c.send("GET / HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("x", 5000) + "\r\n\r\n")
+	if resp, _ := c.answer("GET"); resp.StatusCode != 200 {
+		t.Errorf("got %d, want 200", resp.StatusCode)
+	}
 }

@@ -140,6 +140,9 @@ func (t *turn) next() error {
 		if err := t.fill(begun, rules); err != nil {
 			return err
 		}
+		if !begun {
+			rules = t.c.server.rules.Load() // they may have changed while nothing came
+		}
 	}
 }
 
