@@ -59,8 +59,8 @@ func TestTrailersAreForwardedAsFields(t *testing.T) {
 		address string
 		by      http.RoundTripper
 	}{
-		"HTTP/1.1": {s.address, &http.Transport{TLSClientConfig: cfg, DisableKeepAlives: true}},
-		"HTTP/2.0": {s.address, &http.Transport{TLSClientConfig: cfg, ForceAttemptHTTP2: true}},
+		"HTTP/1.1": {s.address, &http.Transport{TLSClientConfig: cfg.Clone(), DisableKeepAlives: true}},
+		"HTTP/2.0": {s.address, &http.Transport{TLSClientConfig: cfg.Clone(), ForceAttemptHTTP2: true}},
 		"HTTP/3.0": {packets.LocalAddr().String(), quic},
 	} {
 		r, err := http.NewRequestWithContext(t.Context(), "POST", "https://"+send.address+"/", struct{ io.Reader }{strings.NewReader("body")})
