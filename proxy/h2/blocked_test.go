@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"errors"
 	"io"
 	"net"
 	"sync/atomic"
@@ -96,7 +97,10 @@ func TestStalledAreCut(t *testing.T) {
 		f := slow.await(func(f http2.Frame) bool { return f.Header().Type == http2.FrameData })
 		got += len(f.(*http2.DataFrame).Data())
 		select {
-		case <-b.errs:
+		case err := <-b.errs:
+			if !errors.Is(err, ErrStill) {
+				t.Fatalf("cut by %v, want %v", err, ErrStill)
+			}
 			cut++
 		default:
 		}
