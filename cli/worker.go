@@ -95,11 +95,11 @@ func buildWeb(e *worker.Env) (part.Part, error) {
 }
 
 func buildRouter(e *worker.Env) (part.Part, error) {
-	l, err := listeners(e, "sql", "socket", "tunnel")
+	l, err := listeners(e, "sql", "socket", "read", "read-socket", "tunnel")
 	if err != nil {
 		return nil, err
 	}
-	return router.New(router.Config{Log: e.Log, Metrics: e.Metrics, SQL: l[0], Socket: l[1], Tunnel: l[2]}), nil
+	return router.New(router.Config{Log: e.Log, Metrics: e.Metrics, SQL: l[0], Socket: l[1], Read: l[2], ReadSocket: l[3], Tunnel: l[4]}), nil
 }
 
 func buildMonitor(e *worker.Env) (part.Part, error) {

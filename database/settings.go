@@ -35,6 +35,7 @@ func settings(s *site.Site, server string, members []part.Member, p Paths) ([]by
 	}
 	values := map[string]any{
 		"Paths": p, "Site": s.Name, "Server": server, "Address": address, "Memory": s.Database.Memory,
+		"Connections": len(members)*s.Database.Connections + spareConnections,
 		"Peers": strings.Join(others, ","), "SST": endpoint(address, part.PortSST), "Provider": provider(address, p),
 	}
 	var out bytes.Buffer
@@ -43,6 +44,9 @@ func settings(s *site.Site, server string, members []part.Member, p Paths) ([]by
 	}
 	return out.Bytes(), nil
 }
+
+// spareConnections are mariadbd's beyond those of the routers: for its health, for a person, and for routers that are being replaced.
+const spareConnections = 50
 
 func endpoint(address string, port int) string {
 	return net.JoinHostPort(address, strconv.Itoa(port))
@@ -76,7 +80,7 @@ pid_file = {{.Paths.Data}}/mariadbd.pid
 skip_networking
 skip_name_resolve
 performance_schema = OFF
-max_connections = 500
+max_connections = {{.Connections}}
 character_set_server = utf8mb4
 collation_server = utf8mb4_unicode_ci
 

@@ -15,7 +15,7 @@ import (
 var update = flag.Bool("update", false, "write the golden files")
 
 func TestSettings(t *testing.T) {
-	s := &site.Site{Name: "foobar", Database: site.Database{Memory: 64}}
+	s := &site.Site{Name: "foobar", Database: site.Database{Memory: 64, Connections: 150}}
 	for name, address := range map[string][]string{"v4": {"10.77.0.11", "10.77.0.12", "10.77.0.13"}, "v6": {"fd00::11", "fd00::12", "fd00::13"}} {
 		members := []part.Member{{Name: "s1", Address: address[0]}, {Name: "s2", Address: address[1]}, {Name: "s3", Address: address[2]}}
 		got, err := settings(s, "s2", members, Paths{}.withDefaults())

@@ -103,6 +103,8 @@ func (n *Node) buildWorkers(own string) {
 	n.addWorker(part.Router, part.UserRouter, false,
 		worker.Listener{Name: "sql", Network: "tcp", Address: at("127.0.0.1", part.PortSQL)},
 		worker.Listener{Name: "socket", Network: "unix", Address: filepath.Join(part.RouterDir, "mysql.sock"), Group: part.UserApp},
+		worker.Listener{Name: "read", Network: "tcp", Address: at("127.0.0.1", part.PortSQLRead)},
+		worker.Listener{Name: "read-socket", Network: "unix", Address: filepath.Join(part.RouterDir, "read.sock"), Group: part.UserApp},
 		worker.Listener{Name: "tunnel", Network: "tcp", Address: at(own, part.PortTunnel)})
 	n.addWorker(part.Monitor, part.UserMonitor, false,
 		worker.Listener{Name: "peer", Network: "tcp", Address: at(own, part.PortMonitor)},

@@ -96,8 +96,9 @@ func cut(name string, s part.State, k keys) part.State {
 		s = withoutRoles(s)
 		s.Secrets = pick(secrets, part.SecretEnvironment, part.SecretAppDatabase)
 	case part.Router:
-		s.Members = bare(s.Members)
+		s.Members = withSynced(bare(s.Members), s.Members)
 		s.AddressHolder = ""
+		s.Secrets = pick(secrets, part.SecretAppDatabase, part.SecretAppDatabaseOld)
 	case part.Database:
 		s.Quorum = quorum
 		s.AddressHolder = ""
@@ -128,6 +129,16 @@ func bare(members []part.Member) []part.Member {
 		out = append(out, part.Member{Name: m.Name, Address: m.Address, Alive: m.Alive})
 	}
 	return out
+}
+
+// withSynced adds to members whether the database of each is synced, which is where reads may go.
+func withSynced(members, all []part.Member) []part.Member {
+	for i := range members {
+		if all[i].Database.State == part.DatabaseSynced {
+			members[i].Database.State = part.DatabaseSynced
+		}
+	}
+	return members
 }
 
 func withoutProblems(members []part.Member) []part.Member {

@@ -211,6 +211,8 @@ type Database struct {
 	User string `json:"user" yaml:"user"`
 	// Memory of the buffer pool on each server, in MiB.
 	Memory int `json:"memory" yaml:"memory"`
+	// Connections that the app may have open on each server at a time; what is more waits in a queue.
+	Connections int `json:"connections" yaml:"connections"`
 }
 
 // Monitor watches all of it.
@@ -246,7 +248,7 @@ func Default() Site {
 			Health:    Health{Path: "/healthz", Status: "200-299", Interval: seconds(2), Timeout: seconds(1), Rise: 1, Fall: 3},
 			Grace:     seconds(10),
 		},
-		Database: Database{Memory: 64},
+		Database: Database{Memory: 64, Connections: 150},
 		Monitor:  Monitor{Retention: Duration(48 * time.Hour)},
 	}
 }

@@ -157,6 +157,7 @@ func (r *report) database(d Database) {
 		r.databaseName("database.user", d.User, reservedUsers)
 	}
 	r.count("database.memory", d.Memory, 32, 1<<20)
+	r.count("database.connections", d.Connections, 1, 10_000)
 }
 
 func (r *report) databaseName(key, name string, reserved []string) {

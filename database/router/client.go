@@ -2,164 +2,271 @@ package router
 
 import (
 	"context"
-	"crypto/tls"
-	"encoding/binary"
 	"errors"
-	"fmt"
 	"net"
-	"strconv"
-	"syscall"
+	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"trivet/internal/mtls"
-	"trivet/internal/part"
+	"trivet/database/router/wire"
 )
 
-// Errors that a client gets instead of the server's greeting; the numbers are MariaDB's own.
 const (
-	errTooMany  = 1040 // ER_CON_COUNT_ERROR
-	errNoWriter = 1290 // ER_OPTION_PREVENTS_STATEMENT: drivers take it for a server that became read-only, and connect anew
+	errTooMany   = 1040 // ER_CON_COUNT_ERROR
+	errHandshake = 1043 // ER_HANDSHAKE_ERROR
+	loginTimeout = 10 * time.Second
+	stallTimeout = time.Minute // for a client to take what it has asked for
+
+	// unknownVersion is what clients are greeted with before mariadbd has been
+	// spoken to. Drivers know MariaDB by the prefix.
+	unknownVersion = "5.5.5-10.11.0-MariaDB"
+	utf8mb4        = 45 // utf8mb4_general_ci
+	firstThread    = 1 << 30
 )
 
-// client serves one connection of the app.
-func (r *Router) client(ctx context.Context, c net.Conn) {
+// offered is what a client may ask for: what passes between it and the server
+// without change, or with a change that the router knows. No TLS, for the
+// address is this machine's own; no compression; no local files.
+const offered = wire.ClientMySQL | wire.ClientFoundRows | wire.ClientLongFlag | wire.ClientConnectWithDB | wire.ClientNoSchema |
+	wire.ClientIgnoreSpace | wire.ClientProtocol41 | wire.ClientInteractive | wire.ClientTransactions | wire.ClientSecure |
+	wire.ClientMultiStatement | wire.ClientMultiResults | wire.ClientPSMultiResults | wire.ClientPluginAuth |
+	wire.ClientConnectAttrs | wire.ClientLenencAuth | wire.ClientSessionTrack | wire.ClientDeprecateEOF
+
+// carried are those that the upstream of a client has to have as well.
+const carried = wire.ClientFoundRows | wire.ClientLongFlag | wire.ClientNoSchema | wire.ClientIgnoreSpace | wire.ClientInteractive |
+	wire.ClientMultiStatement | wire.ClientMultiResults | wire.ClientPSMultiResults | wire.ClientDeprecateEOF
+
+// always is what every upstream has.
+const always = wire.ClientMySQL | wire.ClientProtocol41 | wire.ClientTransactions | wire.ClientSecure | wire.ClientSessionTrack
+
+// client serves one connection of the app, whose statements go by p.
+func (r *Router) client(ctx context.Context, c net.Conn, p *pool) {
+	if r.clients.Add(1) > int64(r.gate.capacity()) {
+		r.refuse(c, 0, wire.Error{Code: errTooMany, Text: "trivet: too many connections to the database on this server"})
+		r.clients.Add(-1)
+		return
+	}
+	defer r.clients.Add(-1)
+	s := &session{Conn: c, r: r, p: p, id: r.thread()}
+	if !s.login(ctx) {
+		return
+	}
+	defer r.gate.leave()
+	defer s.finish()
+	r.sessions.add(s)
+	defer r.sessions.remove(s)
+	s.revise() // the writer may have changed meanwhile
+	s.serve(ctx)
+}
+
+// login greets the client, verifies who it is, and gets it a place and its
+// first upstream, which is what says whether its database is there.
+func (s *session) login(ctx context.Context) bool {
+	if err := s.SetDeadline(time.Now().Add(loginTimeout)); err != nil {
+		return false
+	}
+	scramble := wire.NewScramble()
+	l, sequence, err := s.greet(scramble)
+	if err != nil {
+		return false
+	}
+	if f := s.r.verify(l, scramble); f != nil {
+		s.r.refuse(s.Conn, sequence, *f)
+		return false
+	}
+	if err := s.SetDeadline(time.Time{}); err != nil {
+		return false
+	}
 	waiting, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	if !r.place(waiting) {
-		r.refuse(c, errTooMany, "trivet: too many connections to the database on this server")
-		return
-	}
-	defer func() { <-r.piped }()
-	upstream, life, err := r.reach(waiting)
-	if err != nil {
-		r.log.Warn("connection refused", "err", err)
-		r.refuse(c, errNoWriter, "trivet: the database takes no writes now: "+err.Error())
-		return
-	}
-	r.meters.opened.Inc()
-	r.meters.open.Inc()
-	defer r.meters.open.Dec()
-	pipe(ctx, life, c, upstream)
-}
-
-// place takes a place among the piped, in a queue of limited length.
-func (r *Router) place(ctx context.Context) bool {
-	select {
-	case r.piped <- struct{}{}:
-		return true
-	default:
-	}
-	select {
-	case r.waiting <- struct{}{}:
-		defer func() { <-r.waiting }()
-	default:
+	if !s.r.gate.enter(waiting) {
+		s.r.refuse(s.Conn, sequence, wire.Error{Code: errTooMany, State: "08004", Text: "trivet: too many connections to the database on this server"})
 		return false
 	}
-	select {
-	case r.piped <- struct{}{}:
-		return true
-	case <-ctx.Done():
+	if !s.welcome(waiting, l, sequence) {
+		s.r.gate.leave()
 		return false
 	}
+	s.r.meters.opened.Inc()
+	return true
 }
 
-// reach connects to the writer of the moment, again and again until ctx ends.
-// The channel that it returns is closed when that writer's epoch ends.
-func (r *Router) reach(ctx context.Context) (net.Conn, <-chan struct{}, error) {
-	last := errors.New("no server is agreed to take them")
-	for wait := 20 * time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
-		t, life, err := r.targets.wait(ctx, func(t target) bool { return t.writer != "" })
-		if err != nil {
-			return nil, nil, last
-		}
-		c, err := r.try(ctx, life, t)
-		if err == nil {
-			return c, life, nil
-		}
-		last = fmt.Errorf("connect to %s: %w", t.writer, err)
-		if !pause(ctx, wait) {
-			return nil, nil, last
-		}
+// welcome gets the session its upstream and tells the client that it is signed in.
+func (s *session) welcome(ctx context.Context, l wire.Login, sequence byte) bool {
+	s.begins(l)
+	_, err := s.fetch(ctx)
+	if f := (*failure)(nil); errors.As(err, &f) {
+		s.r.log.Warn("connection refused", "err", err)
+		s.r.refuse(s.Conn, sequence, f.says)
+		return false
 	}
-}
-
-// try dials t once. It does not wait for a former writer.
-func (r *Router) try(ctx context.Context, life <-chan struct{}, t target) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, attempt)
-	defer cancel()
-	go func() {
-		select {
-		case <-life:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	return r.dial(ctx, t)
-}
-
-func (r *Router) dial(ctx context.Context, t target) (net.Conn, error) {
-	if t.local {
-		return new(net.Dialer).DialContext(ctx, "unix", r.cfg.Database)
+	s.reply.Status = wire.StatusAutocommit
+	if err == nil {
+		err = s.say(sequence, wire.Done(s.reply.Status))
 	}
-	d := tls.Dialer{NetDialer: dialer(), Config: mtls.Client(&r.source, t.writer, part.Router)}
-	c, err := d.DialContext(ctx, "tcp", net.JoinHostPort(t.address, strconv.Itoa(r.cfg.TunnelPort)))
 	if err != nil {
-		return nil, err
+		s.finish()
+		return false
 	}
-	if err := ask(ctx, c, t.epoch); err != nil {
-		_ = c.Close()
-		return nil, err
-	}
-	return c, nil
+	return true
 }
 
-// The tunnel's preface: the caller sends the epoch, big-endian; the callee
-// answers yes once mariadbd has taken the connection, or hangs up.
-const (
-	prefaceSize = 8
-	yes         = 'Y'
-)
+// begins sets what the session is to be by what its client has said.
+func (s *session) begins(l wire.Login) {
+	s.memory = memory{database: l.Database}
+	s.wants = l.Capabilities & offered
+	s.profile = profile{capabilities: always | s.wants&carried, collation: l.Collation}
+	if l.Collation == 0 {
+		s.profile.collation = utf8mb4
+	}
+}
 
-func ask(ctx context.Context, c net.Conn, epoch int64) error {
-	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
-	var preface [prefaceSize]byte
-	binary.BigEndian.PutUint64(preface[:], uint64(epoch))
-	if _, err := c.Write(preface[:]); err != nil {
-		stop()
+// greet sends the greeting and reads who the client says it is. The sequence
+// number is that of the packet which comes next.
+func (s *session) greet(scramble [wire.ScrambleSize]byte) (wire.Login, byte, error) {
+	g := wire.Greeting{
+		Version: *s.r.version.Load(), Thread: s.id, Scramble: scramble, Capabilities: offered, Collation: utf8mb4, Status: wire.StatusAutocommit,
+	}
+	if _, err := s.Write(wire.Frame(0, g.Append(nil))); err != nil {
+		return wire.Login{}, 0, err
+	}
+	payload, sequence, err := readPacket(s.Conn)
+	if err != nil {
+		return wire.Login{}, 0, err
+	}
+	l, err := wire.ParseLogin(payload)
+	if err != nil {
+		s.r.refuse(s.Conn, sequence+1, wire.Error{Code: errHandshake, State: "08S01", Text: "Bad handshake (trivet: the router speaks protocol 4.1 without TLS)"})
+		return wire.Login{}, 0, err
+	}
+	if l.Capabilities&wire.ClientPluginAuth == 0 || l.Plugin == wire.NativePassword {
+		return l, sequence + 1, nil
+	}
+	l.Answer, sequence, err = s.asks(sequence+1, scramble)
+	return l, sequence, err
+}
+
+// asks has a client that would rather sign in by another way do it by ours.
+func (s *session) asks(sequence byte, scramble [wire.ScrambleSize]byte) ([]byte, byte, error) {
+	if _, err := s.Write(wire.Frame(sequence, wire.Switch(scramble))); err != nil {
+		return nil, 0, err
+	}
+	var head [wire.HeaderSize]byte
+	if err := readFull(s.Conn, head[:]); err != nil {
+		return nil, 0, err
+	}
+	n, sequence := wire.Header(head[:])
+	answer := make([]byte, min(n, small))
+	if n > len(answer) {
+		return nil, 0, wire.ErrMalformed
+	}
+	return answer, sequence + 1, readFull(s.Conn, answer)
+}
+
+// verify reports why l is not the app; nil: it is. That a user does not exist
+// takes no shorter than that its password is wrong.
+func (r *Router) verify(l wire.Login, scramble [wire.ScrambleSize]byte) *wire.Error {
+	cr := *r.credentials.Load()
+	proved := false
+	for _, password := range cr.passwords {
+		if wire.Proves(l.Answer, password, scramble) {
+			proved = true
+		}
+	}
+	if proved && l.User == cr.user {
+		return nil
+	}
+	used := map[bool]string{true: "YES", false: "NO"}[len(l.Answer) > 0]
+	user := strings.ToValidUTF8(l.User[:min(len(l.User), 80)], "?")
+	return &wire.Error{Code: errAccessDenied, State: "28000", Text: "Access denied for user '" + user + "'@'localhost' (using password: " + used + ")"}
+}
+
+// finish gives the upstream to the next client, if nothing of an answer is left in it.
+func (s *session) finish() {
+	s.mu.Lock()
+	up := s.up
+	s.up, s.ended = nil, true
+	s.mu.Unlock()
+	switch {
+	case up == nil:
+	case !s.reply.Ended() || s.odd:
+		up.cut()
+		s.p.gone()
+	default:
+		_ = s.Close() // what follows is not for the client to wait for
+		s.p.put(up)
+	}
+}
+
+// changeUser signs the client in anew: a session as new, with an upstream as new.
+func (s *session) changeUser(ctx context.Context, q *request) error {
+	if !q.whole() {
+		return wire.ErrMalformed
+	}
+	l, err := wire.ParseChangeUser(q.payload(), s.wants)
+	if err != nil {
 		return err
 	}
-	var answer [1]byte
-	_, err := c.Read(answer[:])
+	// Clients answer to a scramble of this moment, as mariadbd has them do.
+	scramble := wire.NewScramble()
+	answer, sequence, err := s.asks(q.sequence+1, scramble)
+	if err != nil {
+		return err
+	}
+	l.Answer = answer
+	if f := s.r.verify(l, scramble); f != nil {
+		s.r.refuse(s.Conn, sequence, *f)
+		return errQuit
+	}
+	s.giveBack()
+	waiting, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	s.begins(l)
+	if _, err := s.fetch(waiting); err != nil {
+		if f := (*failure)(nil); errors.As(err, &f) {
+			s.r.refuse(s.Conn, sequence, f.says)
+		}
+		return errQuit
+	}
+	s.reply.Status = wire.StatusAutocommit
+	return s.say(sequence, wire.Done(s.reply.Status))
+}
+
+// giveBack ends the session's use of its upstream.
+func (s *session) giveBack() {
+	s.mu.Lock()
+	up := s.up
+	s.up, s.rollback = nil, false
+	s.mu.Unlock()
 	switch {
-	case !stop():
-		return context.Cause(ctx)
-	case err != nil:
-		return fmt.Errorf("its router hung up: %w", err)
-	case answer[0] != yes:
-		return fmt.Errorf("its router answered %q", answer[:])
+	case up == nil:
+	case s.odd:
+		up.cut()
+		s.p.gone()
+	default:
+		s.p.put(up)
 	}
-	return nil
 }
 
-// silence is how long sent bytes may stay without an answer from the peer's kernel.
-const silence = 2 * time.Second
-
-// dialer ends connections to a machine that is gone within about two seconds,
-// whether something is being sent (TCP_USER_TIMEOUT) or not (keep-alive); tcp(7).
-func dialer() *net.Dialer {
-	return &net.Dialer{KeepAliveConfig: keepAlive, Control: func(_, _ string, raw syscall.RawConn) error { return userTimeout(raw) }}
+// reset makes the session as new, as COM_RESET_CONNECTION does.
+func (s *session) reset(ctx context.Context, q *request) error {
+	database := s.database
+	s.giveBack()
+	s.memory = memory{database: database}
+	s.reply.Status = wire.StatusAutocommit
+	waiting, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if _, err := s.fetch(waiting); err != nil {
+		return err
+	}
+	return s.say(q.sequence+1, wire.Done(s.reply.Status))
 }
 
-var keepAlive = net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 2}
-
-func userTimeout(raw syscall.RawConn) error {
-	var err error
-	if e := raw.Control(func(fd uintptr) {
-		err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(silence.Milliseconds()))
-	}); e != nil {
-		return e
+// refuse sends an error to one who is not signed in. Before the greeting it
+// has no SQL state, for the client has not said that it knows protocol 4.1.
+func (r *Router) refuse(c net.Conn, sequence byte, e wire.Error) {
+	r.meters.refused.Inc()
+	if err := c.SetWriteDeadline(time.Now().Add(shakeTimeout)); err != nil {
+		return
 	}
-	return err
+	_, _ = c.Write(wire.Frame(sequence, e.Append(nil)))
 }

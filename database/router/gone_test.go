@@ -32,19 +32,26 @@ func TestServerGone(t *testing.T) {
 	ip(t, "link set tdb-gone up")
 	ip(t, "-n tdb-gone addr add 10.81.0.202/30 dev eth0")
 	ip(t, "-n tdb-gone link set eth0 up")
-	s := &site{t: t, address: map[string]string{"s1": "127.0.81.1", "s2": "10.81.0.202"}, space: "tdb-gone"}
+	s := &site{
+		t: t, address: map[string]string{"s1": "127.0.81.1", "s2": "10.81.0.202"}, space: "tdb-gone", password: appPassword,
+		database: map[string]string{"s1": shared(t, 0).socket, "s2": shared(t, 1).socket},
+	}
 	s.startAll()
 	s.elect("s2", "s1", "s2")
-	c := s.connect("s1")
-	c.line("s2")
-	ip(t, "-n tdb-gone link set eth0 down")
+	idle, busy := s.session("s1"), s.session("s1")
+	on(t, idle, "s2")
+	on(t, busy, "s2")
 	began := time.Now()
-	c.ended()
-	if got := time.Since(began); got > 20*time.Second {
-		t.Errorf("the connection ended after %v, want an end soon", got)
-	} else {
-		t.Logf("MEASURE server gone: the idle connection ended after %v", got)
+	result := make(chan uint16, 1)
+	go func() { result <- code(t, busy, "SELECT SLEEP(60)") }()
+	poll(t, "the statement is under way", 10*time.Second, func() bool { return s.busy("s1") == 1 })
+	ip(t, "-n tdb-gone link set eth0 down")
+	if got := <-result; got != 1927 || time.Since(began) > 20*time.Second {
+		t.Errorf("the statement under way ended with %d after %v, want 1927 soon", got, time.Since(began))
 	}
+	t.Logf("MEASURE server gone: the statement under way ended after %v", time.Since(began))
+	s.elect("s1", "s1")
+	on(t, idle, "s1")
 }
 
 func ip(t *testing.T, line string) {

@@ -60,22 +60,3 @@ func carry(to, from net.Conn) {
 		}
 	}
 }
-
-// refuse sends an error packet instead of the server's greeting.
-func (r *Router) refuse(c net.Conn, code uint16, text string) {
-	r.meters.refused.Inc()
-	if err := c.SetWriteDeadline(time.Now().Add(shakeTimeout)); err != nil {
-		return
-	}
-	_, _ = c.Write(errorPacket(code, text))
-}
-
-// errorPacket is an ERR_Packet with sequence number 0. Before a handshake it
-// has no SQL state, for the client has not said that it knows the protocol of
-// version 4.1 (MariaDB client/server protocol, ERR_Packet).
-func errorPacket(code uint16, text string) []byte {
-	text = text[:min(len(text), 500)]
-	n := 3 + len(text)
-	p := []byte{byte(n), byte(n >> 8), byte(n >> 16), 0, 0xff, byte(code), byte(code >> 8)}
-	return append(p, text...)
-}

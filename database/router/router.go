@@ -1,16 +1,29 @@
 // Package router is how an app reaches the database: one local address on each
-// server, behind which is whichever server takes the writes now.
+// server, behind which is whichever server takes the writes now, and a second
+// one for reads.
 //
-// A connection is piped, byte for byte, to mariadbd's unix socket if this
-// server is the writer, and else through the tunnel: mutual TLS to the router
-// of the writer, which pipes to its own. When the agreed writer changes, every
-// piped connection is closed at once, so that nothing is written to a former
-// writer; new ones wait up to three seconds for the new writer, then get an
-// error that a database client understands.
+// The router ends the client's handshake itself and signs in to mariadbd as
+// the app's user. A statement goes to the writer's mariadbd: over its unix
+// socket if this server is the writer, and else through the tunnel, mutual TLS
+// to the router of the writer, which pipes to its own. It knows of each
+// session whether a transaction is open, what was set in it, and what of it no
+// other server could be given (package wire).
 //
-// The tunnel takes connections from routers of this site only, and only for
-// the epoch in which this server is the writer: a router that has not heard of
-// a change yet, on either side, cannot bring a statement to the wrong server.
+// When the agreed writer changes, or a connection to it is lost, sessions
+// outside of a transaction go on with the new writer; statements wait up to
+// three seconds for it. Who was in a transaction learns from the next
+// statement that it was rolled back. A statement that was under way is never
+// sent again: its client is told that nobody knows, and the connection ends.
+// Who holds what cannot be taken along (user variables, temporary tables,
+// locks) loses the connection. Not taken along, and not missed either, are
+// LAST_INSERT_ID(), FOUND_ROWS(), ROW_COUNT() and warnings of the statement
+// before; and a lock that a stored routine took is not known here.
+//
+// The tunnel takes connections from routers of this site only, and for writes
+// only in the epoch in which this server is the writer: a router that has not
+// heard of a change yet, on either side, cannot bring a statement to the wrong
+// server. One that hears from another of a newer epoch follows it until its
+// own node says something newer.
 package router
 
 import (
@@ -18,9 +31,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"trivet/internal/metric"
@@ -29,39 +44,58 @@ import (
 )
 
 const (
-	patience      = 3 * time.Second // for a writer to be known and reachable, and for a free place
-	attempt       = time.Second     // one try to reach it
-	maxPiped      = 150             // connections at a time; three servers stay below mariadbd's limit
-	maxWaiting    = 512             // further ones that wait for a place
-	maxTunnel     = 2 * maxPiped    // from the two others
+	defaultLimit  = 150 // connections at a time; three servers stay below mariadbd's limit
+	maxWaiting    = 512 // further ones that wait for a place
 	shakeTimeout  = 2 * time.Second
-	stallTimeout  = time.Minute // for one write to make progress
-	drainDeadline = time.Second
+	drainDeadline = 5 * time.Second
+	drainIdle     = 50 * time.Millisecond // a session that rests so long is between two requests
+	upkeep        = 15 * time.Second
 )
+
+// Observer is told of each statement that was answered or failed. It must not
+// keep text. Of a long statement, text is the beginning.
+type Observer interface {
+	Statement(text []byte, took time.Duration, failed bool)
+}
 
 // Config is what New needs.
 type Config struct {
-	Log     *slog.Logger
-	Metrics *metric.Registry
-	SQL     net.Listener // 127.0.0.1:3306, for the app
-	Socket  net.Listener // the same as a unix socket; may be nil
-	Tunnel  net.Listener // PortTunnel of this server's address, for the routers of the others
+	Log        *slog.Logger
+	Metrics    *metric.Registry
+	SQL        net.Listener // 127.0.0.1:3306, for the app
+	Socket     net.Listener // the same as a unix socket; may be nil
+	Read       net.Listener // 127.0.0.1:3307, for reads; may be nil
+	ReadSocket net.Listener // the same as a unix socket; may be nil
+	Tunnel     net.Listener // PortTunnel of this server's address, for the routers of the others
 
-	Database   string // mariadbd's unix socket; empty: part.SQLSocket
-	TunnelPort int    // of the others; 0: part.PortTunnel
+	Observer   Observer // may be nil
+	Database   string   // mariadbd's unix socket; empty: part.SQLSocket
+	TunnelPort int      // of the others; 0: part.PortTunnel
 }
 
-// Router pipes database connections. It implements part.Part.
+// Router leads database sessions. It implements part.Part and part.Inspector.
 type Router struct {
-	cfg     Config
-	log     *slog.Logger
-	source  mtls.Source
-	accept  *tls.Config
-	targets targets
-	meters  meters
+	cfg         Config
+	log         *slog.Logger
+	source      mtls.Source
+	accept      *tls.Config
+	meters      meters
+	credentials atomic.Pointer[credentials]
+	version     atomic.Pointer[string] // of mariadbd
 
-	piped, waiting, tunnelled chan struct{} // a place each
-	pipes                     sync.WaitGroup
+	writes, reads *pool
+	own           *targets // this server's database, for others' reads
+	course        course
+
+	gate      gate
+	sessions  sessions
+	clients   atomic.Int64 // signed in or about to be
+	held      atomic.Int64 // that wait for an upstream
+	threads   atomic.Uint32
+	tunnelled atomic.Int64 // connections of other routers
+	writers   atomic.Int64 // of those, for writes
+
+	conns sync.WaitGroup
 }
 
 // New returns a router that holds connections until a writer is known.
@@ -72,48 +106,36 @@ func New(cfg Config) *Router {
 	if cfg.TunnelPort == 0 {
 		cfg.TunnelPort = part.PortTunnel
 	}
-	r := &Router{
-		cfg: cfg, log: cfg.Log, meters: newMeters(cfg.Metrics), targets: targets{life: make(chan struct{})},
-		piped: make(chan struct{}, maxPiped), waiting: make(chan struct{}, maxWaiting), tunnelled: make(chan struct{}, maxTunnel),
-	}
+	r := &Router{cfg: cfg, log: cfg.Log, own: newTargets(), gate: gate{limit: defaultLimit, most: maxWaiting}}
+	r.writes = &pool{r: r, kind: kindWrite, targets: newTargets(), limit: defaultLimit}
+	r.reads = &pool{r: r, kind: kindRead, targets: newTargets(), limit: defaultLimit}
 	r.accept = mtls.Server(&r.source, part.Router)
+	version := unknownVersion
+	r.version.Store(&version)
+	r.credentials.Store(&credentials{})
+	r.register(cfg.Metrics)
 	return r
 }
 
-// Apply takes the identity and the writer from s. A new epoch closes every
-// piped connection.
-func (r *Router) Apply(_ context.Context, s part.State) error {
-	if err := r.source.Set(s.Identity, s.Bundle); err != nil {
-		return fmt.Errorf("apply router: %w", err)
-	}
-	t := target{epoch: s.Database.Epoch, writer: s.Database.Writer, local: s.Database.Writer == s.Server}
-	if m, ok := s.Member(t.writer); ok {
-		t.address = m.Address
-	}
-	if t.writer != "" && t.address == "" && !t.local {
-		return fmt.Errorf("apply router: the site names no address of the writer %q", t.writer)
-	}
-	if old, changed := r.targets.set(t); changed {
-		r.log.Info("writer", "writer", t.writer, "epoch", t.epoch, "was", old.writer)
-	}
-	return nil
-}
-
-// Run serves until ctx ends, then closes what is still piped after a moment.
+// Run serves until ctx ends, then lets what is under way end.
 func (r *Router) Run(ctx context.Context) error {
 	serving, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	var loops sync.WaitGroup
-	errs := make(chan error, 3)
+	errs := make(chan error, 8)
 	serve := func(l net.Listener, f func(context.Context, net.Conn)) {
-		if l == nil {
-			return
+		if l != nil {
+			loops.Go(func() { errs <- r.serve(ctx, serving, l, f) })
 		}
-		loops.Go(func() { errs <- r.serve(ctx, serving, l, f) })
 	}
-	serve(r.cfg.SQL, r.client)
-	serve(r.cfg.Socket, r.client)
+	write := func(ctx context.Context, c net.Conn) { r.client(ctx, c, r.writes) }
+	read := func(ctx context.Context, c net.Conn) { r.client(ctx, c, r.reads) }
+	serve(r.cfg.SQL, write)
+	serve(r.cfg.Socket, write)
+	serve(r.cfg.Read, read)
+	serve(r.cfg.ReadSocket, read)
 	serve(r.cfg.Tunnel, r.peer)
+	loops.Go(func() { r.upkeep(ctx) })
 	loops.Wait()
 	r.drain(cancel)
 	close(errs)
@@ -145,50 +167,78 @@ func (r *Router) serve(ctx, serving context.Context, l net.Listener, f func(cont
 			}
 			continue
 		}
-		r.pipes.Go(func() {
+		r.conns.Go(func() {
+			stop := context.AfterFunc(serving, func() { _ = c.Close() })
+			defer stop()
 			defer func() { _ = c.Close() }()
 			f(serving, c)
 		})
 	}
 }
 
-// drain waits a moment for pipes to end by themselves, then ends them.
+// upkeep closes connections that were kept for too long.
+func (r *Router) upkeep(ctx context.Context) {
+	for pause(ctx, upkeep) {
+		r.writes.prune(time.Now())
+		r.reads.prune(time.Now())
+	}
+}
+
+// drain ends each session between two requests and outside of a transaction,
+// and after a while all that is left.
 func (r *Router) drain(cancel context.CancelFunc) {
+	limit, stop := context.WithTimeout(context.Background(), drainDeadline)
+	defer stop()
 	done := make(chan struct{})
 	go func() {
-		r.pipes.Wait()
+		r.conns.Wait()
 		close(done)
 	}()
-	t := time.NewTimer(drainDeadline)
-	defer t.Stop()
-	select {
-	case <-done:
-	case <-t.C:
+	for r.tunnelled.Load() > 0 || r.sessions.count() > 0 {
+		r.sessions.each((*session).part)
+		if !pauseOr(limit, drainIdle, done) {
+			break
+		}
 	}
 	cancel()
 	<-done
+	r.writes.close()
+	r.reads.close()
 }
 
 // Check is nil while a writer is known.
 func (r *Router) Check(context.Context) error {
-	t, _, known := r.targets.now()
+	a, known := r.writes.now()
 	switch {
 	case !known:
 		return errors.New("no state yet")
-	case t.writer == "":
+	case a.server == "":
 		return errors.New("no server takes the writes yet: see part database")
 	}
 	return nil
 }
 
 // pause waits for d; false if ctx ended before.
-func pause(ctx context.Context, d time.Duration) bool {
+func pause(ctx context.Context, d time.Duration) bool { return pauseOr(ctx, d, nil) }
+
+// pauseOr waits for d or until sooner is closed; false if ctx ended before.
+func pauseOr(ctx context.Context, d time.Duration, sooner <-chan struct{}) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
 		return true
+	case <-sooner:
+		return true
 	case <-ctx.Done():
 		return false
 	}
 }
+
+func readFull(c io.Reader, b []byte) error {
+	_, err := io.ReadFull(c, b)
+	return err
+}
+
+// thread is a connection's number for the client.
+func (r *Router) thread() uint32 { return firstThread + r.threads.Add(1)%firstThread }

@@ -3,56 +3,89 @@ package router
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 )
 
-// target is where connections go in an epoch.
+// target is where statements go.
 type target struct {
-	epoch   int64
-	writer  string // empty: nobody takes the writes
-	address string
-	local   bool // the writer is this server
+	epoch  int64
+	server string // empty: nobody takes them
+	held   bool   // a switch is being made ready: no transaction may begin
+	places []place
 }
 
-// targets holds the current target. Whoever uses it gets a channel that is
-// closed when another takes its place.
+// place is one way to a database that does, the best one first.
+type place struct {
+	server  string
+	address string
+	local   bool // the server is this one
+}
+
+func (t target) same(u target) bool { return t.epoch == u.epoch && t.server == u.server }
+
+// targets holds the current target.
 type targets struct {
+	generation atomic.Uint64 // grows with each change of epoch or server
+	held       atomic.Bool
+
 	mu      sync.Mutex
 	known   bool
 	current target
-	life    chan struct{}
+	changed chan struct{} // closed and replaced with every change
+	life    chan struct{} // closed and replaced when generation grows
 }
 
-// set makes t current and ends the former, unless they are the same.
+func newTargets() *targets {
+	return &targets{changed: make(chan struct{}), life: make(chan struct{})}
+}
+
+// set makes t current. It says whether connections to the former are to be given up.
 func (ts *targets) set(t target) (old target, changed bool) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	old = ts.current
-	if ts.known && t == old {
-		return old, false
+	changed = !ts.known || !t.same(old)
+	ts.current, ts.known = t, true
+	ts.held.Store(t.held)
+	close(ts.changed)
+	ts.changed = make(chan struct{})
+	if changed {
+		ts.generation.Add(1)
+		close(ts.life)
+		ts.life = make(chan struct{})
 	}
-	close(ts.life)
-	ts.current, ts.known, ts.life = t, true, make(chan struct{})
-	return old, true
+	return old, changed
 }
 
-// now returns the current target, its lifetime, and whether there was a state.
-func (ts *targets) now() (target, <-chan struct{}, bool) {
+// aim is a target as it was found.
+type aim struct {
+	target
+	generation uint64
+	life       <-chan struct{} // closed when another takes its place
+}
+
+// now returns the current target, and whether there was a state.
+func (ts *targets) now() (aim, bool) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	return ts.current, ts.life, ts.known
+	return ts.aim(), ts.known
 }
 
+func (ts *targets) aim() aim { return aim{ts.current, ts.generation.Load(), ts.life} }
+
 // wait returns the first target that accept takes, or ctx's error.
-func (ts *targets) wait(ctx context.Context, accept func(target) bool) (target, <-chan struct{}, error) {
+func (ts *targets) wait(ctx context.Context, accept func(target) bool) (aim, error) {
 	for {
-		t, life, known := ts.now()
-		if known && accept(t) {
-			return t, life, nil
+		ts.mu.Lock()
+		a, known, changed := ts.aim(), ts.known, ts.changed
+		ts.mu.Unlock()
+		if known && accept(a.target) {
+			return a, nil
 		}
 		select {
-		case <-life:
+		case <-changed:
 		case <-ctx.Done():
-			return t, life, ctx.Err()
+			return a, ctx.Err()
 		}
 	}
 }

@@ -33,3 +33,22 @@ type BackendStatus struct {
 	Failures  uint64        `json:"failures"`        // since the start
 	Until     *time.Time    `json:"until,omitempty"` // end of an ejection
 }
+
+// RouterStatus is what a database router says of itself when it is inspected.
+type RouterStatus struct {
+	Writer  string `json:"writer"` // that statements go to; empty: none is known
+	Epoch   int64  `json:"epoch"`
+	Held    bool   `json:"held,omitempty"` // a planned switch is made ready: no transaction begins
+	Open    int64  `json:"open"`           // on the writer's server: connections in use for writes, of all servers; while held, the transactions that have not ended
+	Reads   string `json:"reads"`          // server whose database answers reads
+	Clients int    `json:"clients"`        // signed in
+	Waiting int64  `json:"waiting"`        // for a place, or for a server that takes statements
+	Pooled  int    `json:"pooled"`         // connections to a database that are kept for the next client
+	Tunnels int64  `json:"tunnels"`        // connections of the others' routers
+
+	Moved      uint64 `json:"moved"`       // since the start: sessions that went on with another connection
+	Cut        uint64 `json:"cut"`         // since the start: sessions that could not
+	RolledBack uint64 `json:"rolled_back"` // since the start: transactions that a switch ended
+	Refused    uint64 `json:"refused"`     // since the start: answers that were the router's own errors
+	Statements uint64 `json:"statements"`  // since the start
+}

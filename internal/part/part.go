@@ -78,6 +78,7 @@ const (
 	PortIST     = 4568
 	PortSST     = 4444
 	PortSQL     = 3306 // 127.0.0.1 only: the router's address for the app
+	PortSQLRead = 3307 // 127.0.0.1 only: the same for reads, which the server's own database answers
 )
 
 // Folders of a server. In the lab each server sees its own behind these names.
@@ -116,11 +117,12 @@ type State struct {
 
 // Names in State.Secrets.
 const (
-	SecretConsoleKey  = "console-key"  // signs the console's sessions; the same on all servers
-	SecretAppDatabase = "database-app" // password of the app's database user
-	SecretEnvironment = "environment"  // the site's secrets file, KEY=value lines, for the app
-	SecretTicketKeys  = "ticket-keys"  // of TLS session tickets, the same on all servers: 32 bytes each, base64, separated by spaces, the newest first
-	SecretSticky      = "sticky"       // signs the cookies by which a visitor stays with a server, and more is derived from it; the same on all servers, and never renewed
+	SecretConsoleKey     = "console-key"      // signs the console's sessions; the same on all servers
+	SecretAppDatabase    = "database-app"     // password of the app's database user
+	SecretAppDatabaseOld = "database-app-old" // the one before it, while it is being replaced
+	SecretEnvironment    = "environment"      // the site's secrets file, KEY=value lines, for the app
+	SecretTicketKeys     = "ticket-keys"      // of TLS session tickets, the same on all servers: 32 bytes each, base64, separated by spaces, the newest first
+	SecretSticky         = "sticky"           // signs the cookies by which a visitor stays with a server, and more is derived from it; the same on all servers, and never renewed
 )
 
 // Member is one server as the cluster sees it.
@@ -154,6 +156,7 @@ const (
 // DatabaseRole is the cluster's agreement on the database.
 type DatabaseRole struct {
 	Writer    string `json:"writer,omitempty"`    // server that takes all writes; empty: none yet
+	Next      string `json:"next,omitempty"`      // planned writer: routers hold new transactions and let open ones end before it becomes Writer
 	Epoch     int64  `json:"epoch"`               // grows with every change of Writer
 	Bootstrap string `json:"bootstrap,omitempty"` // server that was last agreed to start the Galera cluster alone
 	UUID      string `json:"uuid,omitempty"`      // of the agreed history; empty before the first bring-up

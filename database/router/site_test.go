@@ -1,0 +1,146 @@
+package router
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+
+	"trivet/internal/metric"
+	"trivet/internal/mtls/mtlstest"
+	"trivet/internal/part"
+	declared "trivet/site"
+)
+
+const siteName = "foo"
+
+// site is two servers with a router each, before a mariadbd of their own.
+type site struct {
+	t         *testing.T
+	authority *mtlstest.Authority
+	address   map[string]string // of the tunnels, by server
+	space     string            // network namespace of s2's tunnel; empty: none
+	port      int
+	role      part.DatabaseRole
+	routers   map[string]*Router
+	app       map[string]string // address for the app, by server
+	read      map[string]string // the same for reads
+	database  map[string]string // mariadbd's socket, by server
+	synced    map[string]bool
+	limit     int
+	observer  Observer
+	password  string
+	old       string
+}
+
+const appUser, appPassword, appDatabase = "foo-bar", "it's a \"secret\"", "foo_bar"
+
+func newSite(t *testing.T) *site {
+	t.Helper()
+	return start(t, map[string]string{"s1": shared(t, 0).socket, "s2": shared(t, 1).socket})
+}
+
+// start starts the routers before these mariadbds.
+func start(t *testing.T, database map[string]string) *site {
+	t.Helper()
+	s := &site{t: t, address: map[string]string{"s1": "127.0.81.1", "s2": "127.0.81.2"}, database: database, password: appPassword}
+	s.startAll()
+	return s
+}
+
+func (s *site) startAll() {
+	s.t.Helper()
+	s.authority, s.routers, s.app, s.read = mtlstest.New(s.t, siteName), map[string]*Router{}, map[string]string{}, map[string]string{}
+	s.synced = map[string]bool{"s1": true, "s2": true}
+	for _, name := range []string{"s1", "s2"} {
+		s.start(name)
+	}
+}
+
+// tunnel listens on the server's address, in its namespace if it has one.
+func (s *site) tunnel(name string) net.Listener {
+	s.t.Helper()
+	address := net.JoinHostPort(s.address[name], strconv.Itoa(s.port))
+	if name != "s2" || s.space == "" {
+		return listen(s.t, "tcp", address)
+	}
+	var l net.Listener
+	err := inNamespace(s.space, func() (err error) {
+		l, err = net.Listen("tcp", address)
+		return err
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return l
+}
+
+func (s *site) start(name string) {
+	s.t.Helper()
+	tunnel := s.tunnel(name)
+	s.port = tunnel.Addr().(*net.TCPAddr).Port
+	sql, read := listen(s.t, "tcp", "127.0.0.1:0"), listen(s.t, "tcp", "127.0.0.1:0")
+	s.app[name], s.read[name] = sql.Addr().String(), read.Addr().String()
+	r := New(Config{
+		Log: slog.New(slog.DiscardHandler), Metrics: metric.NewRegistry(),
+		SQL: sql, Socket: listen(s.t, "unix", filepath.Join(s.t.TempDir(), "app.sock")), Read: read,
+		Tunnel: tunnel, Database: s.database[name], TunnelPort: s.port, Observer: s.observer,
+	})
+	s.routers[name] = r
+	run(s.t, r)
+}
+
+func run(t *testing.T, r *Router) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := r.Run(ctx); err != nil {
+			t.Errorf("run: %v", err)
+		}
+	})
+	t.Cleanup(func() { cancel(); wg.Wait() })
+}
+
+func listen(t *testing.T, network, address string) net.Listener {
+	t.Helper()
+	l, err := net.Listen(network, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// elect makes writer the next one and tells the named servers of it.
+func (s *site) elect(writer string, tell ...string) {
+	s.t.Helper()
+	s.role.Epoch++
+	s.role.Writer = writer
+	s.tell(tell...)
+}
+
+func (s *site) tell(names ...string) {
+	s.t.Helper()
+	for _, name := range names {
+		state := part.State{
+			Site:    &declared.Site{Database: declared.Database{User: appUser, Name: appDatabase, Connections: s.limit}},
+			Secrets: map[string]string{part.SecretAppDatabase: s.password, part.SecretAppDatabaseOld: s.old},
+			Server:  name, Database: s.role, Bundle: s.authority.Bundle, Identity: s.authority.Identity(s.t, name, part.Router),
+			Members: []part.Member{s.member("s1"), s.member("s2")},
+		}
+		if err := s.routers[name].Apply(s.t.Context(), state); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
+func (s *site) member(name string) part.Member {
+	m := part.Member{Name: name, Address: s.address[name]}
+	if s.synced[name] {
+		m.Database.State = part.DatabaseSynced
+	}
+	return m
+}
