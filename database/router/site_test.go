@@ -19,7 +19,7 @@ const siteName = "foo"
 
 // site is two servers with a router each, before a mariadbd of their own.
 type site struct {
-	t         *testing.T
+	t         testing.TB
 	authority *mtlstest.Authority
 	address   map[string]string // of the tunnels, by server
 	space     string            // network namespace of s2's tunnel; empty: none
@@ -28,6 +28,7 @@ type site struct {
 	routers   map[string]*Router
 	app       map[string]string // address for the app, by server
 	read      map[string]string // the same for reads
+	socket    map[string]string // the same as app, as a unix socket
 	database  map[string]string // mariadbd's socket, by server
 	synced    map[string]bool
 	limit     int
@@ -38,13 +39,13 @@ type site struct {
 
 const appUser, appPassword, appDatabase = "foo-bar", "it's a \"secret\"", "foo_bar"
 
-func newSite(t *testing.T) *site {
+func newSite(t testing.TB) *site {
 	t.Helper()
 	return start(t, map[string]string{"s1": shared(t, 0).socket, "s2": shared(t, 1).socket})
 }
 
 // start starts the routers before these mariadbds.
-func start(t *testing.T, database map[string]string) *site {
+func start(t testing.TB, database map[string]string) *site {
 	t.Helper()
 	s := &site{t: t, address: map[string]string{"s1": "127.0.81.1", "s2": "127.0.81.2"}, database: database, password: appPassword}
 	s.startAll()
@@ -53,7 +54,8 @@ func start(t *testing.T, database map[string]string) *site {
 
 func (s *site) startAll() {
 	s.t.Helper()
-	s.authority, s.routers, s.app, s.read = mtlstest.New(s.t, siteName), map[string]*Router{}, map[string]string{}, map[string]string{}
+	s.authority, s.routers, s.app = mtlstest.New(s.t, siteName), map[string]*Router{}, map[string]string{}
+	s.read, s.socket = map[string]string{}, map[string]string{}
 	s.synced = map[string]bool{"s1": true, "s2": true}
 	for _, name := range []string{"s1", "s2"} {
 		s.start(name)
@@ -83,17 +85,18 @@ func (s *site) start(name string) {
 	tunnel := s.tunnel(name)
 	s.port = tunnel.Addr().(*net.TCPAddr).Port
 	sql, read := listen(s.t, "tcp", "127.0.0.1:0"), listen(s.t, "tcp", "127.0.0.1:0")
+	s.socket[name] = filepath.Join(s.t.TempDir(), "app.sock")
 	s.app[name], s.read[name] = sql.Addr().String(), read.Addr().String()
 	r := New(Config{
 		Log: slog.New(slog.DiscardHandler), Metrics: metric.NewRegistry(),
-		SQL: sql, Socket: listen(s.t, "unix", filepath.Join(s.t.TempDir(), "app.sock")), Read: read,
+		SQL: sql, Socket: listen(s.t, "unix", s.socket[name]), Read: read,
 		Tunnel: tunnel, Database: s.database[name], TunnelPort: s.port, Observer: s.observer,
 	})
 	s.routers[name] = r
 	run(s.t, r)
 }
 
-func run(t *testing.T, r *Router) {
+func run(t testing.TB, r *Router) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -105,7 +108,7 @@ func run(t *testing.T, r *Router) {
 	t.Cleanup(func() { cancel(); wg.Wait() })
 }
 
-func listen(t *testing.T, network, address string) net.Listener {
+func listen(t testing.TB, network, address string) net.Listener {
 	t.Helper()
 	l, err := net.Listen(network, address)
 	if err != nil {
