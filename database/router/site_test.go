@@ -6,7 +6,6 @@ import (
 	"net"
 	"path/filepath"
 	"strconv"
-	"sync"
 	"testing"
 
 	"trivet/internal/metric"
@@ -31,6 +30,8 @@ type site struct {
 	socket    map[string]string // the same as app, as a unix socket
 	database  map[string]string // mariadbd's socket, by server
 	synced    map[string]bool
+	stop      map[string]func()
+	ended     map[string]func() error
 	limit     int
 	observer  Observer
 	password  string
@@ -56,6 +57,7 @@ func (s *site) startAll() {
 	s.t.Helper()
 	s.authority, s.routers, s.app = mtlstest.New(s.t, siteName), map[string]*Router{}, map[string]string{}
 	s.read, s.socket = map[string]string{}, map[string]string{}
+	s.stop, s.ended = map[string]func(){}, map[string]func() error{}
 	s.synced = map[string]bool{"s1": true, "s2": true}
 	for _, name := range []string{"s1", "s2"} {
 		s.start(name)
@@ -93,19 +95,30 @@ func (s *site) start(name string) {
 		Tunnel: tunnel, Database: s.database[name], TunnelPort: s.port, Observer: s.observer,
 	})
 	s.routers[name] = r
-	run(s.t, r)
+	s.stop[name], s.ended[name] = run(s.t, r)
 }
 
-func run(t testing.TB, r *Router) {
+// run runs r; it returns how to end it, and how to wait for its end.
+func run(t testing.TB, r *Router) (stop func(), ended func() error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		if err := r.Run(ctx); err != nil {
+	done := make(chan struct{})
+	var err error
+	go func() {
+		err = r.Run(ctx)
+		close(done)
+	}()
+	ended = func() error {
+		<-done
+		return err
+	}
+	t.Cleanup(func() {
+		cancel()
+		if err := ended(); err != nil {
 			t.Errorf("run: %v", err)
 		}
 	})
-	t.Cleanup(func() { cancel(); wg.Wait() })
+	return cancel, ended
 }
 
 func listen(t testing.TB, network, address string) net.Listener {

@@ -78,18 +78,59 @@ func (s *Scanner) Traits() Traits {
 
 // Feed takes the next piece.
 func (s *Scanner) Feed(text []byte) {
-	for _, c := range text {
-		switch s.state {
-		case scanCode:
-			s.code(c)
-		case scanAt:
-			s.at(c)
-		default:
-			s.quoted(c)
+	for len(text) > 0 {
+		n := s.run(text)
+		if n == 0 {
+			n = 1
+			s.sign(text[0])
 		}
-		s.previous = c
+		s.previous = text[n-1]
+		text = text[n:]
 	}
 }
+
+// run takes those of the next bytes that are the inside of a word or of a string.
+func (s *Scanner) run(text []byte) (n int) {
+	switch s.state {
+	case scanCode:
+		for ; n < len(text) && lower[text[n]] != 0; n++ {
+			if s.length < len(s.word) {
+				s.word[s.length] = lower[text[n]]
+			}
+			s.length++
+		}
+	case scanSingle, scanDouble:
+		for n < len(text) && text[n] != '\'' && text[n] != '"' && text[n] != '\\' {
+			n++
+		}
+	}
+	return n
+}
+
+// sign takes one byte.
+func (s *Scanner) sign(c byte) {
+	switch s.state {
+	case scanCode:
+		s.code(c)
+	case scanAt:
+		s.at(c)
+	default:
+		s.quoted(c)
+	}
+}
+
+// lower has the letters of words, in lower case; zero for all else.
+var lower = func() (table [256]byte) {
+	for c := range table {
+		switch {
+		case 'A' <= c && c <= 'Z':
+			table[c] = byte(c) + 'a' - 'A'
+		case letter(byte(c)):
+			table[c] = byte(c)
+		}
+	}
+	return table
+}()
 
 // quoted is inside of a string or a comment.
 func (s *Scanner) quoted(c byte) {
@@ -133,10 +174,6 @@ func (s *Scanner) inBlock(c byte) {
 }
 
 func (s *Scanner) code(c byte) {
-	if letter(c) {
-		s.letter(c)
-		return
-	}
 	s.endWord()
 	switch c {
 	case '\'':
@@ -172,17 +209,9 @@ func (s *Scanner) at(c byte) {
 		return
 	}
 	s.traits |= UserVariable
-	s.code(c)
-}
-
-func (s *Scanner) letter(c byte) {
-	if 'A' <= c && c <= 'Z' {
-		c += 'a' - 'A'
+	if s.run([]byte{c}) == 0 {
+		s.code(c)
 	}
-	if s.length < len(s.word) {
-		s.word[s.length] = c
-	}
-	s.length++
 }
 
 func letter(c byte) bool {
