@@ -35,7 +35,7 @@ var edges = map[string][]string{
 	},
 	"certificate":     {"internal/atomicfile", "internal/metric", "internal/mtls", "internal/part"},
 	"database":        {"database/sst", "internal/atomicfile", "internal/metric", "internal/pace", "internal/part", "internal/process", "site"},
-	"database/router": {"internal/metric", "internal/mtls", "internal/part"},
+	"database/router": {"database/router/wire", "internal/metric", "internal/mtls", "internal/part"},
 	"database/sst":    {"internal/mtls", "internal/part"},
 	"firewall":        {"internal/metric", "internal/part", "site"},
 	"monitor":         {"internal/atomicfile", "internal/metric", "internal/mtls", "internal/overview", "internal/part", "internal/process", "site"},

@@ -262,6 +262,7 @@ func TestStartsInstances(t *testing.T) {
 	got := ask(t, list[1])
 	slices.Sort(got.Env)
 	want := []string{
+		"DATABASE_READ_SOCKET=/run/trivet/router/read.sock", "DATABASE_READ_URL=mysql://foo:p%40ss%2Fword@127.0.0.1:3307/foobar",
 		"DATABASE_SOCKET=/run/trivet/router/mysql.sock", "DATABASE_URL=mysql://foo:p%40ss%2Fword@127.0.0.1:3306/foobar",
 		"HOME=/nonexistent", "LANG=C.UTF-8", "PATH=" + searchPath, "SOCKET=" + list[1].Address,
 		"TEST_APP=good", "TOKEN=x=y", "TRIVET_INSTANCE=1-2", "TRIVET_RELEASE=" + b.last.Release.Hash, "TRIVET_SERVER=s1",

@@ -74,12 +74,15 @@ func environment(cfg Config, s part.State, secrets map[string]string, password s
 			env[k] = v
 		}
 	}
-	db := url.URL{
-		Scheme: "mysql", User: url.UserPassword(s.Site.Database.User, password),
-		Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(part.PortSQL)), Path: "/" + s.Site.Database.Name,
+	database := func(port int) string {
+		at := url.URL{
+			Scheme: "mysql", User: url.UserPassword(s.Site.Database.User, password),
+			Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), Path: "/" + s.Site.Database.Name,
+		}
+		return at.String()
 	}
-	env["DATABASE_URL"] = db.String()
-	env["DATABASE_SOCKET"] = filepath.Join(part.RouterDir, "mysql.sock")
+	env["DATABASE_URL"], env["DATABASE_SOCKET"] = database(part.PortSQL), filepath.Join(part.RouterDir, "mysql.sock")
+	env["DATABASE_READ_URL"], env["DATABASE_READ_SOCKET"] = database(part.PortSQLRead), filepath.Join(part.RouterDir, "read.sock")
 	env["TRIVET_SERVER"] = cfg.Server
 	env["TRIVET_RELEASE"] = s.Release.Hash
 	list := make([]string, 0, len(env))

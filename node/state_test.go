@@ -230,7 +230,7 @@ func TestCutSecrets(t *testing.T) {
 	}
 	knows := map[string][]string{
 		"environment-secret": {part.App},
-		"database-secret":    {part.App, part.Database},
+		"database-secret":    {part.App, part.Database, part.Router},
 		"console-secret":     {part.Monitor},
 		"site-key":           {part.Balancer},
 		"sticky-secret":      {part.Balancer},
@@ -308,6 +308,24 @@ func TestCutSees(t *testing.T) {
 		if len(s.Members) != 3 || s.Revision != 7 || s.Server != "s2" || s.Site == nil {
 			t.Errorf("%s lacks what all see: %+v", name, s)
 		}
+	}
+}
+
+// Of the others' databases the router knows which are synced, and nothing that changes with every write.
+func TestCutSynced(t *testing.T) {
+	whole := composed(t)
+	whole.Members[0].Database = part.DatabaseMember{State: part.DatabaseSynced, UUID: "u", Seqno: 5, Gcomm: "g"}
+	whole.Members[1].Database = part.DatabaseMember{State: part.DatabaseJoining, Seqno: 6}
+	var got []part.DatabaseMember
+	for _, m := range cut(part.Router, whole, issued{}).Members {
+		got = append(got, m.Database)
+	}
+	want := []part.DatabaseMember{{State: part.DatabaseSynced}, {}, {}}
+	if whole.Members[2].Database.State == part.DatabaseSynced {
+		want[2].State = part.DatabaseSynced
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

@@ -67,7 +67,7 @@ func (r *report) environment(env map[string]string) {
 }
 
 // reservedVariables are set by trivet for every instance.
-var reservedVariables = []string{"DATABASE_URL", "DATABASE_SOCKET", "SOCKET", "PORT"}
+var reservedVariables = []string{"DATABASE_URL", "DATABASE_SOCKET", "DATABASE_READ_URL", "DATABASE_READ_SOCKET", "SOCKET", "PORT"}
 
 // variable says why name may not be set for the app; "" if it may.
 func variable(name string) string {

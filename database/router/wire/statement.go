@@ -222,6 +222,11 @@ func (s *Scanner) endWord() {
 	if s.length == 0 {
 		return
 	}
+	if s.index > 0 && s.first == verbOther && s.length != len("get_lock") { // most words
+		s.length = 0
+		s.index++
+		return
+	}
 	word := ""
 	if s.length <= len(s.word) {
 		word = string(s.word[:s.length])
