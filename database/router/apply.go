@@ -15,7 +15,14 @@ type course struct {
 	mu    sync.Mutex
 	state part.State
 	heard news
+	plan  part.DatabaseRole // the switch that is announced
+	until time.Time         // as long as sessions are held for it
 }
+
+// holdLimit is how long a switch may be announced before it is made. After it
+// all go on as before, however long the announcement stands: less than
+// patience, so that who was held from the beginning is not refused.
+const holdLimit = patience - 500*time.Millisecond
 
 // Apply takes the identity, the app's account, the writer and the synced
 // databases from s.
@@ -65,7 +72,7 @@ func (r *Router) steer() {
 	if h := r.course.heard; h.epoch > role.Epoch {
 		role = part.DatabaseRole{Writer: h.writer, Epoch: h.epoch}
 	}
-	write := target{epoch: role.Epoch, server: role.Writer, held: role.Next != "" && role.Next != role.Writer, places: placesOf(s, role.Writer)}
+	write := target{epoch: role.Epoch, server: role.Writer, held: r.hold(role), places: placesOf(s, role.Writer)}
 	if len(write.places) == 0 {
 		write.server = ""
 	}
@@ -82,6 +89,25 @@ func (r *Router) steer() {
 		p.prune(time.Now())
 	}
 	r.sessions.each((*session).revise)
+}
+
+// hold reports whether transactions are held for a switch that is announced.
+// It is called under the course's lock.
+func (r *Router) hold(role part.DatabaseRole) bool {
+	c := &r.course
+	if role.Next == "" || role.Next == role.Writer {
+		c.plan = part.DatabaseRole{}
+		return false
+	}
+	if role != c.plan {
+		c.plan, c.until = role, time.Now().Add(holdLimit)
+		time.AfterFunc(holdLimit, func() {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			r.steer()
+		})
+	}
+	return time.Now().Before(c.until)
 }
 
 // placesOf are the places of these servers, without those that the state does not know.

@@ -94,7 +94,7 @@ func (s *session) login(ctx context.Context) bool {
 func (s *session) welcome(ctx context.Context, l wire.Login, sequence byte) bool {
 	s.begins(l)
 	_, err := s.fetch(ctx)
-	if f := (*failure)(nil); errors.As(err, &f) {
+	if f, ok := errors.AsType[*failure](err); ok {
 		s.r.log.Warn("connection refused", "err", err)
 		s.r.refuse(s.Conn, sequence, f.says)
 		return false
@@ -222,7 +222,7 @@ func (s *session) changeUser(ctx context.Context, q *request) error {
 	defer cancel()
 	s.begins(l)
 	if _, err := s.fetch(waiting); err != nil {
-		if f := (*failure)(nil); errors.As(err, &f) {
+		if f, ok := errors.AsType[*failure](err); ok {
 			s.r.refuse(s.Conn, sequence, f.says)
 		}
 		return errQuit

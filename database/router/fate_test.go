@@ -169,6 +169,32 @@ func TestNothingIsSentTwice(t *testing.T) {
 	}
 }
 
+// What was asked for reads has changed nothing, and is asked again.
+func TestReadsAreSentAgain(t *testing.T) {
+	b := newBetween(t, shared(t, 0).socket)
+	s := start(t, map[string]string{"s1": b.socket(), "s2": shared(t, 1).socket})
+	s.elect("s1", "s1", "s2")
+	for _, after := range []bool{false, true} {
+		r := dial(t, s.read["s1"], 0)
+		b.set("SELECT 5", after, "")
+		r.send(0, append([]byte{byte(wire.Query)}, "SELECT 5"...))
+		poll(t, "it is sent again", patience, func() bool { return b.times("SELECT 5") > 1 })
+		b.set("", false, "")
+		for _, want := range []byte{1, 3, 0xfe, 1, 0xfe} {
+			if p, _ := r.packet(); p[0] != want {
+				t.Errorf("got %x, want that it begins with %d", p, want)
+			}
+		}
+		r.good(wire.Query, "BEGIN")
+		r.good(wire.Query, "SELECT 4")
+		b.set("SELECT 5", after, "")
+		if reply, _ := r.ask(wire.Query, "SELECT 5"); reply.Code != 1213 || b.times("SELECT 5") != 1 {
+			t.Errorf("in a transaction: got %d after %d times, want 1213 after one", reply.Code, b.times("SELECT 5"))
+		}
+		b.set("", false, "")
+	}
+}
+
 // What a node refuses that is no part of the group was not done: it is sent to
 // the next writer, unless a transaction went with it.
 func TestRefusedByGroup(t *testing.T) {

@@ -18,7 +18,7 @@ func (s *session) fetch(ctx context.Context) (*upstream, error) {
 		s.r.held.Add(1)
 		up, err := s.p.get(ctx, s.profile, s.database)
 		s.r.held.Add(-1)
-		if e := (*wire.Error)(nil); errors.As(err, &e) && lasting(err) {
+		if e, ok := errors.AsType[*wire.Error](err); ok && lasting(e) {
 			return nil, &failure{*e, true}
 		}
 		if err != nil {
@@ -29,7 +29,7 @@ func (s *session) fetch(ctx context.Context) (*upstream, error) {
 		}
 		up.cut()
 		s.p.gone()
-		if e := (*wire.Error)(nil); errors.As(err, &e) && !notReady(e) {
+		if e, ok := errors.AsType[*wire.Error](err); ok && !notReady(e) {
 			s.r.log.Info("a session cannot go on", "err", err)
 			return nil, errFixed
 		}

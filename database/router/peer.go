@@ -13,50 +13,86 @@ import (
 
 // peer serves one connection of another server's router.
 func (r *Router) peer(ctx context.Context, raw net.Conn) {
-	defer r.tunnelled.Add(-1)
-	if r.tunnelled.Add(1) > 2*int64(r.gate.capacity()) {
+	defer r.callers.Add(-1)
+	if r.callers.Add(1) > 2*int64(r.gate.capacity()) {
 		return
 	}
 	if tcp, ok := raw.(*net.TCPConn); ok {
-		watch(tcp)
+		notice(tcp)
 	}
 	c := tls.Server(raw, r.accept)
-	upstream, life, err := r.admit(ctx, c)
-	if err != nil {
+	if err := r.converse(ctx, c); err != nil {
 		r.log.Info("tunnel refused", "from", raw.RemoteAddr().String(), "err", err)
-		return
 	}
-	if life != nil {
+}
+
+// converse does what the caller asks for.
+func (r *Router) converse(ctx context.Context, c *tls.Conn) error {
+	k, epoch, err := r.hello(ctx, c)
+	if err != nil {
+		return err
+	}
+	if k == kindWatch {
+		if err := agree(c); err != nil {
+			return err
+		}
+		r.inform(ctx, c, epoch)
+		return nil
+	}
+	upstream, life, err := r.admit(ctx, c, k, epoch)
+	if err != nil {
+		return err
+	}
+	r.tunnelled.Add(1)
+	defer r.tunnelled.Add(-1)
+	if k == kindWrite {
 		r.writers.Add(1)
 		defer r.writers.Add(-1)
 	}
 	pipe(ctx, life, c, upstream)
+	return nil
 }
 
-func watch(c *net.TCPConn) {
+// notice has the kernel find out when the peer's machine is gone.
+func notice(c *net.TCPConn) {
 	_ = c.SetKeepAliveConfig(keepAlive)
 	if sc, err := c.SyscallConn(); err == nil {
 		_ = userTimeout(sc)
 	}
 }
 
-// admit verifies who calls and for what, and connects to mariadbd. The channel
-// is closed when the connection has to end; it is nil for one for reads.
-func (r *Router) admit(ctx context.Context, c *tls.Conn) (net.Conn, <-chan struct{}, error) {
+// hello verifies who calls, and reads for what.
+func (r *Router) hello(ctx context.Context, c *tls.Conn) (kind, int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, shakeTimeout)
 	defer cancel()
 	if err := c.HandshakeContext(ctx); err != nil {
-		return nil, nil, err
+		return 0, 0, err
 	}
-	if err := c.SetDeadline(time.Now().Add(shakeTimeout)); err != nil {
-		return nil, nil, err
+	if err := c.SetDeadline(time.Now().Add(2 * shakeTimeout)); err != nil {
+		return 0, 0, err
 	}
 	var preface [prefaceSize]byte
 	if _, err := io.ReadFull(c, preface[:]); err != nil {
-		return nil, nil, fmt.Errorf("read preface: %w", err)
+		return 0, 0, fmt.Errorf("read preface: %w", err)
 	}
 	said := binary.BigEndian.Uint64(preface[:])
-	a, err := r.permit(ctx, c, kind(said>>kindShift), int64(said&(1<<kindShift-1)))
+	return kind(said >> kindShift), int64(said & (1<<kindShift - 1)), nil
+}
+
+// agree says yes to the caller, whose time is its own from then on.
+func agree(c net.Conn) error {
+	if _, err := c.Write([]byte{yes}); err != nil {
+		return err
+	}
+	return c.SetDeadline(time.Time{})
+}
+
+// admit connects to mariadbd, if the caller may. The channel is closed when
+// the connection has to end; it is nil for one for reads.
+func (r *Router) admit(ctx context.Context, c *tls.Conn, k kind, epoch int64) (net.Conn, <-chan struct{}, error) {
+	ctx, cancel := context.WithTimeout(ctx, shakeTimeout)
+	defer cancel()
+	a, err := r.permit(ctx, c, k, epoch)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -64,10 +100,7 @@ func (r *Router) admit(ctx context.Context, c *tls.Conn) (net.Conn, <-chan struc
 	if err != nil {
 		return nil, nil, err
 	}
-	if _, err = c.Write([]byte{yes}); err == nil {
-		err = c.SetDeadline(time.Time{})
-	}
-	if err != nil {
+	if err := agree(c); err != nil {
 		_ = upstream.Close()
 		return nil, nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"trivet/database/router/wire"
@@ -17,6 +18,8 @@ type pool struct {
 	r *Router
 	kind
 	*targets
+
+	series atomic.Uint64 // of connections: those of a former one are given up where nobody notices
 
 	mu    sync.Mutex
 	idle  []*upstream // the latest used last
@@ -51,7 +54,7 @@ func (p *pool) get(ctx context.Context, pr profile, database string) (*upstream,
 		if err == nil {
 			return u, nil
 		}
-		if lasting(err) {
+		if e, ok := errors.AsType[*wire.Error](err); ok && lasting(e) {
 			return nil, err
 		}
 		last = fmt.Errorf("connect to %s: %w", a.server, err)
@@ -62,10 +65,7 @@ func (p *pool) get(ctx context.Context, pr profile, database string) (*upstream,
 }
 
 // lasting reports whether the server refused for good: an unknown database, or no right to it.
-func lasting(err error) bool {
-	e := (*wire.Error)(nil)
-	return errors.As(err, &e) && (e.Code == 1049 || e.Code == 1044)
-}
+func lasting(e *wire.Error) bool { return e.Code == 1049 || e.Code == 1044 }
 
 // one returns a kept connection or makes one, at the first place that has it.
 func (p *pool) one(ctx context.Context, a aim, pr profile, database string) (*upstream, error) {
@@ -90,18 +90,22 @@ func (p *pool) one(ctx context.Context, a aim, pr profile, database string) (*up
 
 // make connects to at. It does not wait for a former writer.
 func (p *pool) make(ctx context.Context, a aim, at place, pr profile, database string) (*upstream, error) {
+	ctx, stop := during(ctx, a.life)
+	defer stop()
 	ctx, cancel := context.WithTimeout(ctx, attempt)
 	defer cancel()
-	done := make(chan struct{})
-	defer close(done)
-	go func() {
-		select {
-		case <-a.life:
-			cancel()
-		case <-done:
-		}
-	}()
-	return p.r.connect(ctx, a, at, p.kind, pr, database)
+	series := p.series.Load()
+	u, err := p.r.connect(ctx, a, at, p.kind, pr, database)
+	if err == nil {
+		u.series = series
+	}
+	return u, err
+}
+
+// renew has all connections replaced, those in use once nothing is under way in them.
+func (p *pool) renew() {
+	p.series.Add(1)
+	p.prune(time.Now())
 }
 
 // use makes database the current one.
@@ -171,7 +175,7 @@ func (p *pool) put(u *upstream) {
 
 // fresh reports whether u leads where statements go now, and new transactions may go there.
 func (p *pool) fresh(u *upstream) bool {
-	return u.generation == p.generation.Load() && !p.held.Load()
+	return u.generation == p.generation.Load() && u.series == p.series.Load() && !p.held.Load()
 }
 
 // prune closes the kept ones that lead elsewhere than now, or have been idle for long.

@@ -95,7 +95,7 @@ func (s *session) again(up *upstream, st *statement) error {
 		return errFixed
 	}
 	id, err := up.prepare(st.text)
-	if e := (*wire.Error)(nil); errors.As(err, &e) {
+	if e, ok := errors.AsType[*wire.Error](err); ok {
 		return &failure{*e, false}
 	}
 	if err != nil {
@@ -160,7 +160,7 @@ func (s *session) longData(ctx context.Context, q *request) error {
 	}
 	if err != nil {
 		st.failed = err
-		if l := (*lost)(nil); errors.As(err, &l) {
+		if _, ok := errors.AsType[*lost](err); ok {
 			s.lose()
 			st.failed = errUnknown
 		}

@@ -14,6 +14,7 @@
 // three seconds for it. Who was in a transaction learns from the next
 // statement that it was rolled back. A statement that was under way is never
 // sent again: its client is told that nobody knows, and the connection ends.
+// (One at the address for reads is, for it changes nothing.)
 // Who holds what cannot be taken along (user variables, temporary tables,
 // locks) loses the connection. Not taken along, and not missed either, are
 // LAST_INSERT_ID(), FOUND_ROWS(), ROW_COUNT() and warnings of the statement
@@ -92,10 +93,12 @@ type Router struct {
 	clients   atomic.Int64 // signed in or about to be
 	held      atomic.Int64 // that wait for an upstream
 	threads   atomic.Uint32
-	tunnelled atomic.Int64 // connections of other routers
+	callers   atomic.Int64 // connections of other routers
+	tunnelled atomic.Int64 // of those, to mariadbd
 	writers   atomic.Int64 // of those, for writes
 
-	conns sync.WaitGroup
+	conns   sync.WaitGroup
+	leaving chan struct{} // closed when the router takes no new connections
 }
 
 // New returns a router that holds connections until a writer is known.
@@ -106,7 +109,7 @@ func New(cfg Config) *Router {
 	if cfg.TunnelPort == 0 {
 		cfg.TunnelPort = part.PortTunnel
 	}
-	r := &Router{cfg: cfg, log: cfg.Log, own: newTargets(), gate: gate{limit: defaultLimit, most: maxWaiting}}
+	r := &Router{cfg: cfg, log: cfg.Log, own: newTargets(), gate: gate{limit: defaultLimit, most: maxWaiting}, leaving: make(chan struct{})}
 	r.writes = &pool{r: r, kind: kindWrite, targets: newTargets(), limit: defaultLimit}
 	r.reads = &pool{r: r, kind: kindRead, targets: newTargets(), limit: defaultLimit}
 	r.accept = mtls.Server(&r.source, part.Router)
@@ -136,7 +139,9 @@ func (r *Router) Run(ctx context.Context) error {
 	serve(r.cfg.ReadSocket, read)
 	serve(r.cfg.Tunnel, r.peer)
 	loops.Go(func() { r.upkeep(ctx) })
+	loops.Go(func() { r.watch(ctx) })
 	loops.Wait()
+	close(r.leaving)
 	r.drain(cancel)
 	close(errs)
 	var all []error

@@ -32,6 +32,7 @@ type session struct {
 
 	memory // this and what follows is only for the goroutine that serves it
 	reply  wire.Reply
+	turn   turn
 	until  time.Time // write deadline of the client's connection
 }
 
@@ -86,7 +87,7 @@ func (s *session) serve(ctx context.Context) {
 		}
 		err = s.handle(ctx, q)
 		s.in.done(q)
-		if f := (*failure)(nil); errors.As(err, &f) {
+		if f, ok := errors.AsType[*failure](err); ok {
 			err = s.tell(q, f)
 		}
 		if !s.leave() || err != nil {

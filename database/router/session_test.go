@@ -5,10 +5,13 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/go-sql-driver/mysql"
+
+	"trivet/database/router/wire"
 )
 
 // session is one of the app by way of a server's router.
@@ -122,4 +125,34 @@ func (s *site) busy(via string) int {
 		}
 	})
 	return n
+}
+
+// A client knows its connection by the number that it was greeted with.
+func TestKill(t *testing.T) {
+	s := newSite(t)
+	s.elect("s1", "s1", "s2")
+	for _, via := range []string{"s1", "s2"} {
+		victim, killer := dial(t, s.app[via], 0), dial(t, s.app[via], 0)
+		victim.send(0, append([]byte{byte(wire.Query)}, "SELECT SLEEP(60)"...))
+		poll(t, "it is under way", patience, func() bool {
+			return killer.one("SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'SELECT SLEEP%'") == "1"
+		})
+		killer.good(wire.Query, fmt.Sprintf("kill query %d", victim.greeting.Thread))
+		var packets int
+		reply := wire.Reply{}
+		for reply.Expect(wire.Query, victim.capabilities); !reply.Ended(); packets++ {
+			p, _ := victim.packet()
+			must(t, reply.Next(len(p), p))
+		}
+		if packets > 5 {
+			t.Errorf("%d packets", packets)
+		}
+		victim.good(wire.Ping, "")
+		if reply, _ := killer.ask(wire.Query, "KILL 4000000000"); reply.Code != 1094 {
+			t.Errorf("an unknown connection: got %d, want 1094", reply.Code)
+		}
+		killer.good(wire.ProcessKill, number(victim.greeting.Thread))
+		victim.ended()
+		killer.good(wire.Query, "DO 1")
+	}
 }

@@ -41,3 +41,15 @@ func (ss *sessions) count() int {
 	defer ss.mu.Unlock()
 	return len(ss.all)
 }
+
+// find returns the session that was greeted with that number, or nil.
+func (ss *sessions) find(number uint32) *session {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	for s := range ss.all {
+		if s.id == number {
+			return s
+		}
+	}
+	return nil
+}

@@ -269,6 +269,18 @@ func TestPlanGivenUp(t *testing.T) {
 	on(t, c, "s1")
 }
 
+// A plan that nobody makes true or gives up does not hold the app for ever.
+func TestPlanForgotten(t *testing.T) {
+	s := newSite(t)
+	s.elect("s1", "s1")
+	c := s.session("s1")
+	s.role.Next = "s2"
+	s.tell("s1")
+	on(t, c, "s1")
+	s.tell("s1")
+	on(t, c, "s1")
+}
+
 // opened waits until the writer's router says how many transactions are open.
 func (s *site) opened(what string, want int64) {
 	s.t.Helper()

@@ -23,6 +23,7 @@ type kind byte
 const (
 	kindWrite kind = 0
 	kindRead  kind = 1
+	kindWatch kind = 2 // no database: see watch.go
 )
 
 // dial reaches the mariadbd at p: its socket, or through the tunnel.

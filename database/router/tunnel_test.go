@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"trivet/database/router/wire"
 	"trivet/internal/mtls"
 	"trivet/internal/mtls/mtlstest"
 	"trivet/internal/part"
@@ -128,4 +129,42 @@ func (s *site) call(t *testing.T, id part.KeyPair, server string, k kind, epoch 
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	return s.routers["s1"].ask(ctx, c, k, epoch)
+}
+
+// A writer's router that is replaced: those who come through it find its
+// successor, and nobody notices.
+func TestWritersRouterLeaves(t *testing.T) {
+	s := newSite(t)
+	s.elect("s1", "s1", "s2")
+	idle, open := dial(t, s.app["s2"], 0), dial(t, s.app["s2"], 0)
+	open.good(wire.Query, "BEGIN")
+	thread := idle.one("SELECT CONNECTION_ID()")
+	poll(t, "s2 listens to s1", patience, func() bool { return s.routers["s1"].callers.Load() == 3 })
+	old := s.routers["s1"]
+	s.stop["s1"]()
+	poll(t, "the idle session has left it", patience, func() bool { return old.tunnelled.Load() == 1 })
+	s.start("s1")
+	s.tell("s1")
+	if got := idle.one("SELECT CONNECTION_ID()"); got == thread {
+		t.Error("still the same connection")
+	}
+	open.good(wire.Query, "INSERT INTO t (v) VALUES (1)")
+	open.good(wire.Query, "COMMIT")
+	open.good(wire.Query, "DO 1")
+	poll(t, "nobody is left", patience, func() bool { return old.tunnelled.Load() == 0 })
+	if cut, back := s.routers["s2"].meters.cut.Load(), s.routers["s2"].meters.rolledBack.Load(); cut+back > 0 {
+		t.Errorf("%d cut, %d rolled back, want none", cut, back)
+	}
+}
+
+// The writer's router knows first, and says so before anybody asks.
+func TestNewsTravels(t *testing.T) {
+	s := newSite(t)
+	s.elect("s1", "s1", "s2")
+	poll(t, "s2 listens to s1", patience, func() bool { return s.routers["s1"].callers.Load() == 1 })
+	s.elect("s2", "s1")
+	poll(t, "s2 has heard", patience, func() bool {
+		a, _ := s.routers["s2"].writes.now()
+		return a.server == "s2"
+	})
 }

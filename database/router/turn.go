@@ -20,7 +20,6 @@ type turn struct {
 	text      []byte     // of the statement, or its beginning
 	statement *statement // of a prepared one
 	passed    bool       // some of the answer is with the client
-	rows      int
 }
 
 // longestText is how much of a statement is kept to be seen, if it is not whole in memory.
@@ -43,7 +42,7 @@ func (s *session) forward(ctx context.Context, q *request) error {
 	}
 	err = s.attempts(ctx, t)
 	s.observe(t, err)
-	if f := (*failure)(nil); errors.As(err, &f) {
+	if _, ok := errors.AsType[*failure](err); ok {
 		return errors.Join(s.in.skip(s.Conn, q), err)
 	}
 	return err
@@ -51,7 +50,8 @@ func (s *session) forward(ctx context.Context, q *request) error {
 
 // begin looks at a request.
 func (s *session) begin(q *request) (*turn, error) {
-	t := &turn{request: q, began: time.Now(), whole: q.whole(), open: s.open}
+	t := &s.turn
+	*t = turn{request: q, began: time.Now(), whole: q.whole(), open: s.open}
 	switch q.command {
 	case wire.Query, wire.StmtPrepare:
 		t.text = q.payload()[1:]
@@ -62,8 +62,13 @@ func (s *session) begin(q *request) (*turn, error) {
 		} else {
 			t.text = append([]byte(nil), t.text[:min(len(t.text), longestText)]...)
 		}
+	case wire.ProcessKill:
+		s.kill(t)
 	case wire.StmtExecute, wire.StmtReset, wire.StmtFetch:
 		return t, s.find(t)
+	}
+	if t.traits&wire.Kill != 0 {
+		s.kill(t)
 	}
 	return t, nil
 }
@@ -100,19 +105,23 @@ func (s *session) try(up *upstream, t *turn) (again bool, err error) {
 	if err == nil {
 		err = s.answer(up, t)
 	}
-	var l *lost
+	_, gone := errors.AsType[*lost](err)
 	switch {
 	case err == nil:
 		s.learn(t)
 		return false, nil
-	case errors.Is(err, errNotReady) || errors.As(err, &l) && !sent:
+	case errors.Is(err, errNotReady) || gone && !sent:
 		s.lose()
 		if fixed := s.after(t); fixed != nil {
 			return false, fixed
 		}
 		return t.whole, errUnknown
-	case errors.As(err, &l):
+	case gone:
 		s.lose()
+		if s.repeatable(t) {
+			s.r.meters.moved.Inc()
+			return true, nil
+		}
 		return false, s.fate(t)
 	}
 	return false, err
@@ -143,6 +152,14 @@ func (s *session) fate(t *turn) error {
 		return errRolledBack // one statement inside of a transaction cannot have ended it
 	}
 	return errUnknown
+}
+
+// repeatable reports whether a request that may have been executed can be sent
+// again: one for reads, outside of a transaction, that changed nothing.
+func (s *session) repeatable(t *turn) bool {
+	_, set := s.variables["tx_read_only"]
+	return s.p.kind == kindRead && !set && t.whole && !t.open && !t.passed && s.movable() && t.traits&(wire.Leaves|wire.Many) == 0 &&
+		(t.command == wire.Query || t.command == wire.StmtExecute) && t.traits&wire.Data != 0
 }
 
 // ready returns the upstream that the session has, if statements still go

@@ -30,6 +30,7 @@ type upstream struct {
 	remote     bool
 	server     string
 	generation uint64
+	series     uint64
 	thread     uint32
 	database   string // the current one
 	since      time.Time
@@ -230,7 +231,7 @@ func (r *Router) connect(ctx context.Context, a aim, p place, k kind, pr profile
 		}
 		_ = hard(c).Close()
 		last = err
-		if e := (*wire.Error)(nil); !errors.As(err, &e) || e.Code != errAccessDenied {
+		if e, ok := errors.AsType[*wire.Error](err); !ok || e.Code != errAccessDenied {
 			break
 		}
 	}
