@@ -2,7 +2,6 @@ package router
 
 import (
 	"encoding/binary"
-	"time"
 
 	"trivet/database/router/wire"
 )
@@ -193,12 +192,8 @@ func (a *answering) flush() error {
 	if a.from == a.r {
 		return nil
 	}
-	now := a.t.began
-	if a.t.passed {
-		now = time.Now()
-	}
 	a.t.passed = true
-	err := a.s.pass(a.b[a.from:a.r], now)
+	err := a.s.pass(a.b[a.from:a.r])
 	a.from = a.r
 	return err
 }

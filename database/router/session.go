@@ -212,12 +212,12 @@ func (s *session) tell(q *request, f *failure) error {
 
 // say sends one packet to the client.
 func (s *session) say(sequence byte, payload []byte) error {
-	return s.pass(wire.Frame(sequence, payload), time.Now())
+	return s.pass(wire.Frame(sequence, payload))
 }
 
 // pass writes b to the client, which has to take it in good time.
-func (s *session) pass(b []byte, now time.Time) error {
-	if s.until.Sub(now) < stallTimeout {
+func (s *session) pass(b []byte) error {
+	if now := time.Now(); s.until.Sub(now) < stallTimeout {
 		s.until = now.Add(2 * stallTimeout)
 		if err := s.SetWriteDeadline(s.until); err != nil {
 			return err

@@ -83,7 +83,7 @@ func (a *Reply) HasOK(payload []byte) bool {
 	case phaseHead:
 		return payload[0] == headOK
 	case phaseOne:
-		return payload[0] == headOK || payload[0] == headEOF && len(payload) > longestEOF-3
+		return payload[0] == headOK || payload[0] == headEOF && len(payload) > shortEOF
 	case phaseRows:
 		return a.deprecate && a.endsRows(len(payload), payload[0])
 	}

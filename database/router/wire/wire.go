@@ -67,20 +67,26 @@ const (
 
 // Flags of a server's status.
 const (
-	StatusInTransaction   uint16 = 0x0001
-	StatusAutocommit      uint16 = 0x0002
-	StatusMoreResults     uint16 = 0x0008
-	StatusCursorExists    uint16 = 0x0040
-	StatusLastRowSent     uint16 = 0x0080
-	StatusPlainBackslash  uint16 = 0x0200 // sql_mode NO_BACKSLASH_ESCAPES
-	StatusSessionChanged  uint16 = 0x4000
-	headOK                byte   = 0x00
-	headLocalInfile       byte   = 0xfb
-	headEOF               byte   = 0xfe
-	headErr               byte   = 0xff
-	longestEOF                   = 8
-	prepareAnswer                = 9 // bytes of a COM_STMT_PREPARE answer that are read here
-	longestSessionMessage        = 1 << 20
+	StatusInTransaction  uint16 = 0x0001
+	StatusAutocommit     uint16 = 0x0002
+	StatusMoreResults    uint16 = 0x0008
+	StatusCursorExists   uint16 = 0x0040
+	StatusLastRowSent    uint16 = 0x0080
+	StatusPlainBackslash uint16 = 0x0200 // sql_mode NO_BACKSLASH_ESCAPES
+	StatusSessionChanged uint16 = 0x4000
+)
+
+// First bytes of an answer's packets, and how long some are.
+const (
+	headOK          byte = 0x00
+	headLocalInfile byte = 0xfb
+	headEOF         byte = 0xfe
+	headErr         byte = 0xff
+
+	shortEOF              = 5
+	longestEOF            = 8
+	prepareAnswer         = 9 // bytes of a COM_STMT_PREPARE's answer that are read here
+	longestSessionMessage = 1 << 20
 )
 
 // Header reads a packet's length and sequence number; b has at least HeaderSize bytes.
