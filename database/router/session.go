@@ -147,8 +147,8 @@ func (s *session) settle() {
 	case s.open && s.up.generation == s.p.generation.Load():
 		// The switch is only made ready: this transaction may end.
 	case !s.movable():
-		s.end()
 		s.r.meters.cut.Inc()
+		s.end()
 	default:
 		s.rollback = s.open
 		s.drop()
