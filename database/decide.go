@@ -331,7 +331,7 @@ func decideSurvivor(v view) action {
 	case v.stranded():
 		return action{kind: stop, why: "no group to join; starting anew"}
 	case v.knotted():
-		return action{kind: stop, why: "no group: " + why + ", and waits for this one; starting anew"}
+		return action{kind: stop, why: "no group: " + why + ", and waits for this one; starting anew", grace: 10 * time.Second}
 	case why != "" && v.cutOff():
 		return action{kind: wait, why: "cut off: no other server is reachable (" + why + ")"}
 	case why != "":

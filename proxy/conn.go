@@ -119,8 +119,9 @@ func (c *conn) greet() bool {
 	}
 	c.state = &state
 	if c.server.config.HTTP2 && state.NegotiatedProtocol == "h2" {
+		cfg := c.server.http2Config() // before c.mu: the server's lock comes first
 		c.mu.Lock()
-		c.h2 = h2.New(&h2Conn{secure, c}, c.server.http2Config())
+		c.h2 = h2.New(&h2Conn{secure, c}, cfg)
 		c.mu.Unlock()
 	}
 	return true

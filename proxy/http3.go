@@ -28,7 +28,7 @@ func AltSvc(port int, age time.Duration) string { return h3.AltSvc(port, age) }
 func (s *Server) ServePacket(ctx context.Context, c net.PacketConn, cfg *tls.Config, secret []byte) error {
 	h := h3.New(h3.Config{
 		TLS: cfg, Handle: s.handleH3, Refused: s.refusedH3, Handshake: s.config.Handshake, Log: s.config.Log,
-		Grace: min(s.config.Grace, packetGrace), Secret: secret,
+		Grace: min(s.config.Grace, packetGrace), Secret: secret, Crowded: tight,
 	})
 	s.mu.Lock()
 	s.h3 = append(s.h3, h)

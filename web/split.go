@@ -107,6 +107,15 @@ type visitorConn struct {
 // RemoteAddr is the visitor's.
 func (c *visitorConn) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(c.from) }
 
+// CloseWrite ends this side only.
+func (c *visitorConn) CloseWrite() error {
+	half, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok {
+		return fmt.Errorf("close one side of a %T: %w", c.Conn, errors.ErrUnsupported)
+	}
+	return half.CloseWrite()
+}
+
 // SyscallConn is the socket's.
 func (c *visitorConn) SyscallConn() (syscall.RawConn, error) {
 	s, ok := c.Conn.(syscall.Conn)

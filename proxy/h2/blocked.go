@@ -13,8 +13,10 @@ import (
 const (
 	maxBlocked    = 1 << 20
 	maxBlockedAll = 64 << 20
-	// maxStall is how long a client may take nothing of it while all hold maxBlockedAll.
-	maxStall = int64(time.Second)
+	// While all together hold maxBlockedAll, a client has to take a sixteenth of
+	// what is held for it in each heldTime.
+	heldTime  = int64(2 * time.Second)
+	heldShare = 16
 	// awaitedBody is what a handler is taken to hold whose answer's head is waited for.
 	awaitedBody = 64 << 10
 )
@@ -61,17 +63,35 @@ func (c *Conn) unreserve(s *Stream) {
 	c.beginQueued()
 }
 
-// checkHeld cuts a client that takes nothing, while all together hold too much:
-// else many of them, with little each, would hold without bound. mu is held.
+// checkHeld cuts a client that takes hardly anything of what is held for it,
+// while all together hold too much: else many of them, with little each, would
+// hold without bound. mu is held.
 func (c *Conn) checkHeld(now int64) {
-	if c.blocked == 0 || c.taken != c.seen || blockedAll.Load() < maxBlockedAll {
-		c.seen, c.stalled = c.taken, now
+	switch {
+	case c.err != nil:
 		return
-	}
-	if now-c.stalled > maxStall && c.err == nil {
+	case c.blocked == 0 || blockedAll.Load() < maxBlockedAll:
+	case now-c.held <= heldTime:
+		return
+	case c.taken-c.seen < int64(c.blocked)/heldShare:
 		c.goAway(c.last, codeCalm, "what was asked for is not taken")
 		c.fail(ErrStill)
 		c.wake()
+		return
+	}
+	c.seen, c.held = c.taken, now
+}
+
+// reopened looks, after a window grew, who is not taken any more to hold an
+// answer back. mu is held.
+func (c *Conn) reopened() {
+	if c.blocked == 0 {
+		return
+	}
+	for _, s := range c.streams {
+		if s.reserved && min(s.send, c.send) > 0 {
+			c.unreserve(s)
+		}
 	}
 }
 
@@ -105,8 +125,8 @@ func (c *Conn) unqueue(s *Stream) bool {
 		return false
 	}
 	c.queue = slices.Delete(c.queue, i, i+1)
-	if n := s.body.clear(); n > 0 {
-		c.reading(s, n)
+	if n := s.body.clear(); n > 0 && c.reading(s, n) {
+		c.flushSoon()
 	}
 	if c.handlers--; c.handlers == 0 {
 		c.idle.Broadcast()

@@ -112,8 +112,8 @@ type Conn struct {
 	blocked  int       // bytes that handlers hold until the client takes more
 	queue    []*Stream // that begin once it is less
 	taken    int64     // bytes of bodies that the client's windows let out
-	seen     int64     // taken, as of the sweep's last look
-	stalled  int64     // since when it has not grown, while some are held
+	seen     int64     // taken, at held
+	held     int64     // when it was last looked at what the client takes
 	err      error     // why the connection is over
 
 	out     *buffer
@@ -181,7 +181,7 @@ func (c *Conn) begin() {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.serving, c.stalled = true, now
+	c.serving, c.held = true, now
 	if !c.started {
 		c.partial.Store(now)
 	}
@@ -283,10 +283,11 @@ func (c *Conn) Shutdown() {
 // End closes a connection that is parked, with a GOAWAY. It waits for a client
 // that still takes what was sent.
 func (c *Conn) End() {
+	queued := unsent(c.net)
 	if !c.lastWords() {
 		return
 	}
-	if c.started && unsent(c.net) > 0 {
+	if c.started && queued > 0 {
 		in := ins.take()
 		part(c.net, in.b, c.cfg.Still)
 		in.free()

@@ -17,6 +17,8 @@ const (
 	farewell = 500 * time.Millisecond
 	// partStep is how often it is looked whether a client still takes what is queued for it.
 	partStep = time.Second
+	// partLimit bounds the parting in all, as a multiple of the time without progress.
+	partLimit = 10
 )
 
 // linger reads what is under way, so that the last words are not lost to a reset.
@@ -33,20 +35,21 @@ func linger(n net.Conn, b []byte) {
 }
 
 // part ends our side of a connection that has said all, and waits until the
-// client has ended its own, or nothing has moved for still. A socket that is
+// client has ended its own, nothing has moved for still, or it has taken very long. A socket that is
 // closed at once answers the WINDOW_UPDATEs for what the client reads by a
 // reset, and that throws away what was not delivered.
 func part(n net.Conn, b []byte, still time.Duration) {
 	halfClose(n)
 	moved, left := time.Now(), unsent(n)
+	end := moved.Add(partLimit * still)
 	beneath := bottom(n) // what comes is of no interest, so it needs no decrypting
-	for time.Since(moved) < still {
+	for time.Since(moved) < still && time.Now().Before(end) {
 		_ = beneath.SetReadDeadline(time.Now().Add(min(partStep, still)))
 		_, err := beneath.Read(b)
 		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 			return
 		}
-		if now := unsent(n); err == nil || now != left {
+		if now := unsent(n); err == nil || now < left {
 			moved, left = time.Now(), now
 		}
 	}

@@ -316,6 +316,7 @@ func (c *Conn) windowUpdate(f frame, p []byte) error {
 	}
 	s.send += n
 	s.writable.Broadcast()
+	c.reopened()
 	return nil
 }
 
@@ -331,6 +332,7 @@ func (c *Conn) moreForAll(n int64) error {
 		defer c.wakeWriters()
 	}
 	c.send += n
+	c.reopened()
 	return nil
 }
 

@@ -105,5 +105,6 @@ func (c *Conn) resize(v int64) error {
 		s.send += by
 		s.writable.Broadcast()
 	}
+	c.reopened()
 	return nil
 }

@@ -19,6 +19,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	defer func() { v.end(r.Context().Err() == nil) }()
+	if s.crowded() && v.many() {
+		panic(http.ErrAbortHandler)
+	}
 	s.active.Add(1)
 	defer s.active.Add(-1)
 

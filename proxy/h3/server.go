@@ -44,7 +44,11 @@ type Config struct {
 	// Handshake, if it is not nil, is called after each handshake, with its error.
 	Handshake func(*tls.ConnectionState, error)
 	// Log is told little; nil: nothing.
-	Log      *slog.Logger
+	Log *slog.Logger
+	// Crowded, if it is not nil, says that the process holds as much for slow
+	// visitors as it may: then each has few requests answered at a time, and
+	// less time to take what is written.
+	Crowded  func() bool
 	Rules    Rules         // until Set
 	Streams  int           // that a visitor may have open; 100
 	Unproven int           // connections that may begin in a second before addresses have to be proven; 500

@@ -28,6 +28,7 @@ var (
 
 // Stream is one request and its answer: proxy.Stream of HTTP/3.
 type Stream struct {
+	server  *Server
 	rules   *Rules // as it began
 	w       http.ResponseWriter
 	r       *http.Request
@@ -49,7 +50,7 @@ type Stream struct {
 }
 
 func newStream(server *Server, w http.ResponseWriter, r *http.Request) *Stream {
-	s := &Stream{rules: server.rules.Load(), w: w, r: r, control: http.NewResponseController(w), owed: -1}
+	s := &Stream{server: server, rules: server.rules.Load(), w: w, r: r, control: http.NewResponseController(w), owed: -1}
 	translate(&s.request, r)
 	return s
 }
@@ -196,6 +197,14 @@ func setFields(h http.Header, fields []wire.Field, length bool) {
 	}
 }
 
+// patience is how long the visitor may take nothing of what is written.
+func (s *Stream) patience() time.Duration {
+	if s.server.crowded() {
+		return min(s.rules.Still, crowdedStill)
+	}
+	return s.rules.Still
+}
+
 // Write sends a part of the answer's body.
 func (s *Stream) Write(p []byte) (n int, err error) {
 	if err := s.owe(len(p)); err != nil || len(p) == 0 {
@@ -206,7 +215,7 @@ func (s *Stream) Write(p []byte) (n int, err error) {
 	}
 	for n < len(p) && err == nil {
 		began := time.Now()
-		_ = s.control.SetWriteDeadline(began.Add(s.rules.Still)) // a closed stream: Write tells
+		_ = s.control.SetWriteDeadline(began.Add(s.patience())) // a closed stream: Write tells
 		var k int
 		k, err = s.w.Write(p[n:min(len(p), n+s.rules.piece())])
 		n += k

@@ -106,6 +106,22 @@ func (v *visitor) begin() bool {
 	return true
 }
 
+// While the process is crowded, a visitor has few requests answered at a time,
+// and has to take something within crowdedStill.
+const (
+	few          = 8
+	crowdedStill = 2 * time.Second
+)
+
+func (s *Server) crowded() bool { return s.cfg.Crowded != nil && s.cfg.Crowded() }
+
+// many says that more than a few requests are being answered.
+func (v *visitor) many() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.active > few
+}
+
 // end is called when a request was answered, whole or not.
 func (v *visitor) end(whole bool) {
 	v.mu.Lock()
