@@ -193,6 +193,7 @@ func (w drainWait) await(ctx context.Context, e *env, limit time.Duration) ([]st
 // drainView is what the servers that run say of drains.
 type drainView struct {
 	holder    string // of the floating address; "-" if the site has none
+	writer    string // of the database
 	spared    bool   // drained servers get requests, because no other is there
 	balancers []balancerReport
 }
@@ -210,7 +211,7 @@ func (w drainWait) look(ctx context.Context) (drainView, error) {
 		}
 	}
 	o := overview(ctx, w.lab)
-	v := drainView{holder: "-", spared: o.Spared, balancers: inspectBalancers(ctx, w.lab, running)}
+	v := drainView{holder: "-", writer: o.Writer, spared: o.Spared, balancers: inspectBalancers(ctx, w.lab, running)}
 	if w.floating {
 		v.holder = o.AddressHolder
 	}
@@ -247,6 +248,9 @@ func (v drainView) left(server string, drained bool) []string {
 		left = append(left, server+" holds the floating address")
 	case v.holder == "":
 		left = append(left, "no other server has taken the floating address yet")
+	}
+	if drained && v.writer == server {
+		left = append(left, server+" takes the database's writes")
 	}
 	return left
 }

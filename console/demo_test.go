@@ -44,8 +44,8 @@ func demoNow(trouble bool) overview.Now {
 	}
 	at := func(ago int64) int64 { return time.Now().Unix() - ago }
 	n.Alerts = []overview.Alert{
-		{Name: "busy", State: overview.AlertOK, Above: 800, For: "30s", Since: at(1570)},
-		{Name: "flood", State: overview.AlertOK, Above: 5000, For: "10s"},
+		{Name: "busy", State: overview.AlertOK, Above: 800, Unit: "requests/s", For: "30s", Since: at(1570)},
+		{Name: "flood", State: overview.AlertOK, Above: 5000, Unit: "requests/s", For: "10s"},
 	}
 	n.Events = []overview.Event{
 		{Time: at(640), Text: "Release 3f9a1c20be77 is live"},

@@ -139,7 +139,7 @@ func (d *Database) start(v view, first bool) error {
 		return err
 	}
 	d.log.Info("started mariadbd", "pid", p.PID(), "first", first, "uuid", v.folder.uuid, "seqno", v.folder.seqno)
-	d.sized = 0
+	d.sized, d.ensured, d.guarded, d.ddl = 0, account{}, guardUnknown, ddl{}
 	d.process, d.renewed, d.alone, d.apart, d.nowhere = p, false, time.Time{}, time.Time{}, time.Time{}
 	d.wake()
 	return nil

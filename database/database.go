@@ -74,6 +74,10 @@ type Config struct {
 	Report func(part.DatabaseMember)
 	// ElectWriter makes writer the agreed one with epoch+1 if the agreed epoch is still epoch.
 	ElectWriter func(ctx context.Context, epoch int64, writer string) error
+	// PlanWriter makes next the planned writer, or nobody, if the agreed epoch is still epoch.
+	PlanWriter func(ctx context.Context, epoch int64, next string) error
+	// Open is how many transactions still go through this server's router to its database, once none begins any more.
+	Open func(context.Context) (int64, error)
 	// Bootstrap agrees on role's Bootstrap and UUID if they are still those of previous.
 	Bootstrap func(ctx context.Context, previous part.DatabaseRole, server, uuid string) error
 }
@@ -84,6 +88,7 @@ type Database struct {
 	paths  Paths
 	log    *slog.Logger
 	kick   chan struct{} // there is something new to look at
+	room   func(dir string) disk
 	meters *meters
 
 	mu      sync.Mutex
@@ -94,7 +99,8 @@ type Database struct {
 	problem error     // nil: healthy
 	told    time.Time // when problem was found
 	process *process.Process
-	halted  bool // Stop was called
+	halted  bool             // Stop was called
+	restart *process.Process // that an operator wants to be ended and started again; nil: none
 
 	loop // of Run only
 }
@@ -102,7 +108,7 @@ type Database struct {
 // New returns a supervisor that does nothing before Run.
 func New(cfg Config) *Database {
 	return &Database{
-		cfg: cfg, paths: cfg.Paths.withDefaults(), log: cfg.Log, kick: make(chan struct{}, 1),
+		cfg: cfg, paths: cfg.Paths.withDefaults(), log: cfg.Log, kick: make(chan struct{}, 1), room: freeSpace,
 		meters: newMeters(cfg.Metrics), problem: errNoState,
 	}
 }

@@ -28,6 +28,9 @@ type view struct {
 	behind  time.Duration // for how long what it has to apply has been much, and not less
 	disk    disk
 	short   time.Duration // for how long the disk has been too full to go on
+	ddl     ddl           // a change of a large table that is under way here
+	full    bool          // mariadbd refuses writes, for want of room
+	leaving time.Duration // for how long an operator has wanted it restarted; 0: it is not to be
 	again   bool          // it is time to look again into a folder that was unreadable
 }
 
@@ -271,6 +274,9 @@ func describe(holds []holding) string {
 }
 
 func decideRunning(v view) action {
+	if v.leaving > 0 {
+		return decideRestart(v)
+	}
 	if v.outOfDisk() {
 		return decideDisk(v)
 	}

@@ -23,7 +23,8 @@ const (
 // disk is the room for the data folder. The zero value is one not looked at.
 type disk struct {
 	known bool
-	free  uint64 // bytes
+	free  uint64  // bytes
+	used  float64 // share of what mariadbd's user can have
 	path  string
 }
 
@@ -33,7 +34,11 @@ func freeSpace(dir string) disk {
 	if err := unix.Statfs(dir, &s); err != nil || s.Bsize <= 0 {
 		return disk{}
 	}
-	return disk{known: true, free: s.Bavail * uint64(s.Bsize), path: dir}
+	d := disk{known: true, free: s.Bavail * uint64(s.Bsize), path: dir}
+	if taken := s.Blocks - s.Bfree; taken+s.Bavail > 0 {
+		d.used = float64(taken) / float64(taken+s.Bavail)
+	}
+	return d
 }
 
 func (d disk) below(limit uint64) bool { return d.known && d.free < limit }

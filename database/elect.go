@@ -49,17 +49,22 @@ func (b ballot) returning() bool {
 		b.running && b.health.primary() && slices.Contains(b.health.names, w.Name)
 }
 
-// candidates are the synced members by name. This server's own group, if it is
+// candidates are the synced members by name, the drained ones last. This server's own group, if it is
 // in one, has the last word: who left it is gone, whatever it said before.
 func (b ballot) candidates() []string {
-	var cs []string
+	var cs, drained []string
 	for _, m := range b.members {
-		if b.candidate(m) {
+		switch {
+		case !b.candidate(m):
+		case m.Drained:
+			drained = append(drained, m.Name)
+		default:
 			cs = append(cs, m.Name)
 		}
 	}
 	slices.SortFunc(cs, strings.Compare)
-	return cs
+	slices.SortFunc(drained, strings.Compare)
+	return append(cs, drained...)
 }
 
 func (b ballot) candidate(m part.Member) bool {
@@ -80,7 +85,7 @@ func (b ballot) candidate(m part.Member) bool {
 // may lag, but somebody has to write.
 func (v view) serves() bool {
 	h := v.health
-	if v.waking {
+	if v.waking || v.leaving > 0 {
 		return false
 	}
 	if v.role.UUID != "" && h.uuid != v.role.UUID {

@@ -9,6 +9,7 @@ import (
 // meters are the instruments of this server's node; a nil registry gives none.
 type meters struct {
 	synced, writer, threads, paused, size metric.Gauge
+	disk, refusing, ddl                   metric.Gauge
 
 	queries metric.Counter
 	counted float64 // mariadbd's own count when it was last looked at; negative: never
@@ -20,13 +21,16 @@ func newMeters(r *metric.Registry) *meters {
 	}
 	gauge := func(name, help string) metric.Gauge { return r.Gauge(name, help).WithLabelValues() }
 	return &meters{
-		synced:  gauge("trivet_database_synced", "1 while this server's database node is healthy."),
-		writer:  gauge("trivet_database_writer", "1 while this server takes the writes."),
-		threads: gauge("trivet_database_threads_connected", "Open connections to mariadbd."),
-		paused:  gauge("trivet_database_flow_control_paused_seconds", "Time that replication was paused for slow nodes since mariadbd started."),
-		size:    gauge("trivet_database_cluster_size", "Nodes in this node's group."),
-		queries: r.Counter("trivet_database_queries_total", "Statements that mariadbd has run since this node began to look.").WithLabelValues(),
-		counted: -1,
+		synced:   gauge("trivet_database_synced", "1 while this server's database node is healthy."),
+		writer:   gauge("trivet_database_writer", "1 while this server takes the writes."),
+		threads:  gauge("trivet_database_threads_connected", "Open connections to mariadbd."),
+		paused:   gauge("trivet_database_flow_control_paused_seconds", "Time that replication was paused for slow nodes since mariadbd started."),
+		size:     gauge("trivet_database_cluster_size", "Nodes in this node's group."),
+		disk:     gauge("trivet_database_disk_used_percent", "How much of the disk that holds the database is in use, by whatever."),
+		refusing: gauge("trivet_database_writes_refused", "1 while this server's database refuses writes, for want of room."),
+		ddl:      gauge("trivet_database_large_change_seconds", "For how long a large table has been changed (ALTER and the like) here; 0: none is."),
+		queries:  r.Counter("trivet_database_queries_total", "Statements that mariadbd has run since this node began to look.").WithLabelValues(),
+		counted:  -1,
 	}
 }
 
@@ -39,6 +43,9 @@ func (m *meters) set(v view, synced bool) {
 	m.threads.Set(v.health.threads)
 	m.paused.Set(v.health.paused.Seconds())
 	m.size.Set(float64(v.health.size))
+	m.disk.Set(100 * v.disk.used)
+	m.refusing.Set(truth(v.full))
+	m.ddl.Set(v.ddl.lasts().Seconds())
 	if v.health.answers && amid(time.Now()) {
 		m.count(v.health.queries)
 	}

@@ -49,8 +49,12 @@ type loop struct {
 	queued    time.Time     // since when we could join
 	nowhere   time.Time     // since when our node gets nowhere
 	behind    time.Time     // since when our node does not get on with what it has to apply
-	short     time.Time     // since when the disk is too full to go on
-	disk      disk          // as of looked
+	ddl       ddl           // a change of a large table that is under way here
+	ddlLooked time.Time
+	guarded   guarded   // whether mariadbd refuses writes
+	short     time.Time // since when the disk is too full to go on
+	leaving   time.Time // since when an operator wants mariadbd restarted
+	disk      disk      // as of looked
 	looked    time.Time
 	pause     time.Duration     // before the next start
 	notUntil  time.Time         // no start before
@@ -60,6 +64,7 @@ type loop struct {
 	ensured   account           // what was last ensured in the database
 
 	wg        sync.WaitGroup
+	moving    bool // the writer, to the planned one; guarded by mu
 	proposing bool // guarded by mu
 	retry     time.Time
 	failure   error // of the last action
@@ -140,6 +145,7 @@ func (d *Database) step(ctx context.Context) time.Duration {
 	a := decide(v)
 	d.publish(v, a)
 	d.elect(ctx, v)
+	d.plan(ctx, v)
 	d.act(ctx, v, a)
 	d.keep(ctx, v)
 	switch {
@@ -185,11 +191,11 @@ func (d *Database) doubt(err error) {
 // observe collects the view; it asks mariadbd, if that runs.
 func (d *Database) observe(ctx context.Context) view {
 	d.mu.Lock()
-	s, p := d.state, d.process
+	s, p, leaves := d.state, d.process, d.process != nil && d.process == d.restart
 	d.mu.Unlock()
 	v := view{self: s.Server, members: s.Members, role: s.Database, quorum: s.Quorum, running: p != nil}
 	if now := time.Now(); now.Sub(d.looked) >= diskLook {
-		d.disk, d.looked = freeSpace(d.paths.Data), now
+		d.disk, d.looked = d.room(d.paths.Data), now
 	}
 	v.disk, v.short = d.disk, since(&d.short, d.disk.below(diskStop))
 	if p == nil {
@@ -199,6 +205,8 @@ func (d *Database) observe(ctx context.Context) view {
 		v.queued = since(&d.queued, other)
 		return v
 	}
+	v.ddl, v.full = d.ddl, d.guarded == guardOn
+	v.leaving = since(&d.leaving, leaves)
 	v.first, d.queued = p.Note() == noteAlone, time.Time{}
 	d.measure(ctx, &v)
 	if v.health.synced() {
@@ -259,6 +267,7 @@ func (d *Database) publish(v view, a action) {
 	if m.State == part.DatabaseDown || m.State == part.DatabaseEmpty {
 		m.Gcomm = d.gcomm
 	}
+	m.Accepts = d.accepts(v)
 	d.mu.Lock()
 	if fmt.Sprint(d.problem) != fmt.Sprint(err) {
 		d.log.Info("database", "state", m.State, "problem", err)
@@ -305,6 +314,9 @@ func describeSelf(v view, a action) (part.DatabaseMember, error) {
 	m := part.DatabaseMember{State: part.DatabaseJoining, UUID: v.health.uuid, Gcomm: v.health.gcomm}
 	if v.serves() {
 		m.State = part.DatabaseSynced
+		if why := v.warning(); why != "" {
+			return m, errors.New(why)
+		}
 		if v.disk.below(diskStart) {
 			return m, errors.New("disk is nearly full: " + v.disk.String())
 		}

@@ -21,6 +21,13 @@ import (
 // changes, full copies) listen on the server's own address and speak TLS with
 // the database's identity. The times make a dead node leave the group after
 // about a second; shorter ones make it flap at 5 % loss.
+//
+// Safe rather than fast or lenient: every commit is on the disk, a transaction
+// that read what another has changed since is refused, so is a table without a
+// primary key or of an engine that is not replicated, and a value that does not
+// fit. A change of a table (TOI) happens on all servers at the same place of
+// the history and holds writes meanwhile, rather than on one after the other,
+// where two forms of a table would be written at once; see ddl.go.
 func settings(s *site.Site, server string, members []part.Member, p Paths) ([]byte, error) {
 	i := slices.IndexFunc(members, func(m part.Member) bool { return m.Name == server })
 	if i < 0 || members[i].Address == "" {
@@ -83,6 +90,9 @@ performance_schema = OFF
 max_connections = {{.Connections}}
 character_set_server = utf8mb4
 collation_server = utf8mb4_unicode_ci
+sql_mode = STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_AUTO_CREATE_USER,NO_ENGINE_SUBSTITUTION
+local_infile = OFF
+secure_file_priv = {{.Paths.Run}}
 
 innodb_buffer_pool_size = {{.Memory}}M
 innodb_log_file_size = 64M
@@ -109,6 +119,8 @@ wsrep_gtid_mode = ON
 wsrep_gtid_domain_id = 77
 wsrep_slave_threads = 4
 wsrep_retry_autocommit = 3
+wsrep_mode = STRICT_REPLICATION
+wsrep_OSU_method = TOI
 wsrep_sst_method = trivet
 wsrep_sst_receive_address = {{.SST}}
 wsrep_provider_options = "{{.Provider}}"

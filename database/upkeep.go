@@ -2,9 +2,6 @@ package database
 
 import (
 	"context"
-	"crypto/sha1" // the authentication plugin's own; see nativeHash
-	"database/sql"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -21,9 +18,9 @@ func (d *Database) keep(ctx context.Context, v view) {
 	if !d.health.answers { // nor did it just end
 		return
 	}
-	err := errors.Join(d.reload(ctx), d.resize(ctx))
+	err := errors.Join(d.reload(ctx), d.resize(ctx), d.guard(ctx, v))
 	if v.serves() {
-		err = errors.Join(err, d.evict(ctx, v), d.ensure(ctx, v))
+		err = errors.Join(err, d.evict(ctx, v), d.ensure(ctx, v), d.watchDDL(ctx, v))
 	}
 	if err != nil && ctx.Err() == nil {
 		d.log.Warn("upkeep of the database", "err", err)
@@ -77,22 +74,18 @@ func (d *Database) ensure(ctx context.Context, v view) error {
 	d.mu.Lock()
 	s := d.state
 	d.mu.Unlock()
-	a := account{s.Site.Database.Name, s.Site.Database.User, s.Secrets[part.SecretAppDatabase]}
+	a := accountOf(s)
 	if v.role.Writer != v.self || a == d.ensured {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	if err := a.ensure(ctx, d.db, d.paths.Socket); err != nil {
+	if err := errors.Join(a.ensure(ctx, d.db, d.paths.Socket), ensureReader(ctx, d.db, a.reader)); err != nil {
 		return err
 	}
 	d.ensured = a
 	return nil
 }
-
-// rights are what an app needs on its own database, migrations included.
-const rights = "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, INDEX, REFERENCES, CREATE TEMPORARY TABLES, " +
-	"LOCK TABLES, EXECUTE, CREATE VIEW, SHOW VIEW, CREATE ROUTINE, ALTER ROUTINE, EVENT, TRIGGER"
 
 // evict tells the group that a node whose supervisor saw it end is gone: then
 // writes go on after some 40 ms rather than the second that its silence would
@@ -114,51 +107,6 @@ func (d *Database) evict(ctx context.Context, v view) error {
 		}
 	}
 	return nil
-}
-
-// account is the app's database and user.
-type account struct{ name, user, password string }
-
-// ensure makes the app's database and its user, with rights on that database
-// only. It changes nothing if the user can already sign in to it, for each
-// change pauses the writes of the whole group.
-func (a account) ensure(ctx context.Context, db *sql.DB, socket string) error {
-	if a.user == "" || a.password == "" || a.works(ctx, socket) {
-		return nil
-	}
-	user := quote(a.user, '\'') + "@'localhost'"
-	hashed := " IDENTIFIED BY PASSWORD " + quote(nativeHash(a.password), '\'')
-	for _, q := range []string{
-		"CREATE DATABASE IF NOT EXISTS " + quote(a.name, '`') + " CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci",
-		"CREATE USER IF NOT EXISTS " + user + hashed,
-		"ALTER USER " + user + hashed,
-		"GRANT " + rights + " ON " + quote(strings.NewReplacer(`\`, `\\`, "_", `\_`, "%", `\%`).Replace(a.name), '`') + ".* TO " + user,
-	} {
-		if _, err := db.ExecContext(ctx, q); err != nil {
-			return fmt.Errorf("make the app's database and user: %w", err)
-		}
-	}
-	return nil
-}
-
-// nativeHash is what mysql_native_password keeps of a password. It is made
-// here, for a statement is kept as it stands in the binary log.
-func nativeHash(password string) string {
-	once := sha1.Sum([]byte(password))
-	twice := sha1.Sum(once[:])
-	return "*" + strings.ToUpper(hex.EncodeToString(twice[:]))
-}
-
-// works reports whether the user can sign in to the database.
-func (a account) works(ctx context.Context, socket string) bool {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	db, err := open(socket, a.user, a.password, a.name)
-	if err != nil {
-		return false
-	}
-	defer func() { _ = db.Close() }()
-	return db.PingContext(ctx) == nil
 }
 
 // quote writes s as an identifier or a string of SQL.

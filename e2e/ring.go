@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 )
 
@@ -51,7 +52,11 @@ func (l *Lab) Binary() string {
 
 // Command prepares a trivet command about this lab.
 func (l *Lab) Command(ctx context.Context, args ...string) *exec.Cmd {
-	args = append(args, "--lab", l.Name)
+	flags := len(args)
+	if i := slices.Index(args, "--"); i >= 0 {
+		flags = i // what follows is not trivet's
+	}
+	args = slices.Insert(slices.Clone(args), flags, "--lab", l.Name)
 	cmd := exec.CommandContext(ctx, l.Binary(), args...)
 	cmd.Dir = os.TempDir()
 	return cmd

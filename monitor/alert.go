@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -14,6 +15,8 @@ import (
 // ok → pending → firing → ok. Every monitor steps its own; one sends.
 type rule struct {
 	site.Alert
+	unit  string // of Above
+	gauge string // that it is on; empty: the site's requests per second
 	state string
 	since int64 // of state, Unix seconds
 	below int64 // firing only: since when the value has been below; 0: it is not
@@ -62,7 +65,7 @@ func rules(now []*rule, next []site.Alert) []*rule {
 		j := slices.IndexFunc(now, func(r *rule) bool {
 			return r.Name == a.Name && r.Above == a.Above && r.For == a.For
 		})
-		out[i] = &rule{Alert: a, state: overview.AlertOK}
+		out[i] = &rule{Alert: a, unit: unitRequests, state: overview.AlertOK}
 		if j >= 0 {
 			out[i].state, out[i].since, out[i].below = now[j].state, now[j].since, now[j].below
 		}
@@ -70,9 +73,15 @@ func rules(now []*rule, next []site.Alert) []*rule {
 	return out
 }
 
+// Units of a rule's value.
+const (
+	unitRequests = "requests/s"
+	unitDisk     = "% of a disk"
+)
+
 // show is the rule for the console.
 func (r *rule) show() overview.Alert {
-	return overview.Alert{Name: r.Name, State: r.state, Above: r.Above, For: r.For.String(), Since: r.since}
+	return overview.Alert{Name: r.Name, State: r.state, Above: r.Above, Unit: r.unit, For: r.For.String(), Since: r.since}
 }
 
 // sends reports whether this server is the one that sends notices: the one
@@ -93,10 +102,11 @@ func sends(s part.State) bool {
 // notice is the body of a webhook's POST.
 type notice struct {
 	Alert     string             `json:"alert"`
-	Status    string             `json:"status"`    // firing or resolved
-	Value     float64            `json:"value"`     // requests per second now, all servers together
-	Threshold float64            `json:"threshold"` // requests per second
-	Since     time.Time          `json:"since"`     // when it began to fire, or ceased to
+	Status    string             `json:"status"` // firing or resolved
+	Value     float64            `json:"value"`  // now; of requests, those of all servers together
+	Threshold float64            `json:"threshold"`
+	Unit      string             `json:"unit"`  // of both
+	Since     time.Time          `json:"since"` // when it began to fire, or ceased to
 	Site      string             `json:"site"`
 	Server    string             `json:"server"`  // which sends this
 	Servers   map[string]float64 `json:"servers"` // requests per second of each
@@ -111,7 +121,7 @@ func (n notice) event() overview.Event {
 	}
 	return overview.Event{
 		Time: n.Since.Unix(),
-		Text: fmt.Sprintf("Alert %s %s: %.0f requests/s, threshold %.0f", n.Alert, word, n.Value, n.Threshold),
+		Text: fmt.Sprintf("Alert %s %s: %.0f %s, threshold %.0f", n.Alert, word, n.Value, cmp.Or(n.Unit, unitRequests), n.Threshold),
 	}
 }
 

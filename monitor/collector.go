@@ -71,6 +71,7 @@ func (c *collector) measure(k *sink, now time.Time) overview.Frame {
 		}
 	}
 	sum.fill(&f.Point)
+	f.Watched = sum.watched
 	c.host.measure(k, c.gauges, &f.Point)
 	if c.last.IsZero() {
 		c.last = now.Add(-time.Second)

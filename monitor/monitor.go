@@ -71,10 +71,11 @@ type Monitor struct {
 	heard     map[string]time.Time // when a server's last point came in
 	processes map[string][]overview.Process
 	rules     []*rule
-	pending   []*pending       // oldest first
-	events    []overview.Event // oldest first
-	mine      []overview.Event // of those, what only this server knows
-	unsaved   bool             // events or what else the standing holds
+	watched   map[string]map[string]float64 // by server and name: gauges that built-in alerts go by
+	pending   []*pending                    // oldest first
+	events    []overview.Event              // oldest first
+	mine      []overview.Event              // of those, what only this server knows
+	unsaved   bool                          // events or what else the standing holds
 }
 
 // New returns a Monitor. It does nothing until Run and the first Apply.
@@ -117,7 +118,7 @@ func (m *Monitor) Apply(_ context.Context, s part.State) error {
 	m.certs.Store(&certs)
 	before := m.state.Swap(&s)
 	m.mu.Lock()
-	m.rules = rules(m.rules, s.Site.Monitor.Alerts)
+	m.rules = append(rules(m.rules, s.Site.Monitor.Alerts), gaugeRules(m.rules, s.Site.Monitor.Alerts)...)
 	m.mu.Unlock()
 	for _, text := range changes(before, s) {
 		m.note(time.Now(), text)
@@ -255,6 +256,7 @@ func (m *Monitor) add(server string, f overview.Frame) {
 	if f.Processes != nil {
 		m.processes[server] = f.Processes
 	}
+	m.observe(server, f)
 	m.keep(f.Events...)
 	for _, e := range f.Events {
 		m.forget(e)
@@ -302,7 +304,8 @@ func (m *Monitor) step(t int64, n notice, mine bool) []notice {
 	defer m.mu.Unlock()
 	var out []notice
 	for _, r := range m.rules {
-		if !r.step(t, n.Value) {
+		n, known := m.measured(r, n)
+		if !known || !r.step(t, n.Value) {
 			continue
 		}
 		n.Alert, n.Status, n.Threshold = r.Name, r.status(), r.Above

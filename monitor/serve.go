@@ -133,7 +133,7 @@ func (m *Monitor) serveStream(w http.ResponseWriter, r *http.Request) {
 	for {
 		next := m.collected.next()
 		for _, p := range ring.After(after) {
-			f := overview.Frame{Point: p, Events: m.ownEvents(p.Time)}
+			f := overview.Frame{Point: p, Events: m.ownEvents(p.Time), Watched: m.ownWatched()}
 			if p.Time%processEvery == 0 && p.Time > time.Now().Unix()-2 {
 				f.Processes = m.ownProcesses()
 			}

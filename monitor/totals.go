@@ -25,6 +25,7 @@ const (
 	meansQuery
 	meansDropped
 	meansProcess // its value is a pid
+	meansWatched // a built-in alert is on it
 )
 
 // meaningOf says what a series of a process means. Visitors' requests are
@@ -39,6 +40,8 @@ func meaningOf(l labels.Labels, process string) meaning {
 		return meansDropped
 	case name == "trivet_process_pid":
 		return meansProcess
+	case watched(name):
+		return meansWatched
 	case name == "trivet_web_requests_total":
 		return meansServed
 	case process != part.Balancer && process != part.Web:
@@ -61,6 +64,7 @@ type totals struct {
 	requests, served, errors, queries, dropped, inFlight float64
 	latency                                              *histogram.FloatHistogram // of this second alone
 	pids                                                 map[int]string            // what runs here, by pid
+	watched                                              map[string]float64        // by name
 }
 
 // float counts what v says beyond the value before. unknown means that there
@@ -76,6 +80,9 @@ func (t *totals) float(s *series, v float64, unknown bool, elapsed float64) {
 		return
 	case meansProcess:
 		t.run(int(v), s.labels.Get("process"))
+		return
+	case meansWatched:
+		t.watch(s.labels.Get(model.MetricNameLabel), v)
 		return
 	}
 	grown := v - s.value
@@ -111,6 +118,16 @@ func (t *totals) run(pid int, name string) {
 		name = part.App
 	}
 	t.pids[pid] = name
+}
+
+// watch keeps the highest of the gauges of that name.
+func (t *totals) watch(name string, v float64) {
+	if t.watched == nil {
+		t.watched = map[string]float64{}
+	}
+	if was, ok := t.watched[name]; !ok || v > was {
+		t.watched[name] = v
+	}
 }
 
 // native counts what a histogram holds beyond the one before.

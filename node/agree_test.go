@@ -128,6 +128,7 @@ func TestAgreeing(t *testing.T) {
 	t.Run("drain all at once", func(t *testing.T) { testDrainAtOnce(t, nodes) })
 	t.Run("found", func(t *testing.T) { testFound(t, nodes) })
 	t.Run("rotate", func(t *testing.T) { testRotateAgreed(t, nodes) })
+	t.Run("password", func(t *testing.T) { testRotation(t, nodes) })
 }
 
 func testDrainAgreed(t *testing.T, nodes []*Node) {
@@ -187,7 +188,7 @@ func testFound(t *testing.T, nodes []*Node) {
 		})
 	}
 	wg.Wait()
-	names := []string{part.SecretConsoleKey, part.SecretAppDatabase, part.SecretSticky, part.SecretTicketKeys}
+	names := []string{part.SecretConsoleKey, part.SecretAppDatabase, part.SecretReader, part.SecretSticky, part.SecretTicketKeys}
 	for _, name := range names {
 		for _, n := range nodes {
 			eventually(t, name+" at "+n.name, func() bool {

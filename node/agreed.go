@@ -24,6 +24,7 @@ const (
 	keyDatabase   = statePrefix + "database"
 	keyDrained    = statePrefix + "drained"
 	keyTickets    = statePrefix + "tickets"
+	keyRotation   = statePrefix + "rotation"
 	prefixLive    = statePrefix + "live/"
 	prefixSecret  = statePrefix + "secret/"
 	prefixHistory = "history/"
@@ -44,6 +45,9 @@ type Declared struct {
 type live struct {
 	Database part.DatabaseMember `json:"database"`
 	Revision int64               `json:"revision"`
+	Accepts  string              `json:"accepts,omitempty"` // this and what follows: see part.Member
+	Uses     string              `json:"uses,omitempty"`
+	Holds    int64               `json:"holds,omitempty"`
 	Problems map[string]string   `json:"problems,omitempty"`
 }
 
@@ -54,6 +58,7 @@ type agreed struct {
 	Secrets  map[string]string `json:"secrets"`
 	Drained  []string          `json:"drained,omitempty"` // servers that get no new requests
 	Tickets  []ticketKey       `json:"tickets,omitempty"` // newest first
+	Rotation rotation          `json:"rotation"`          // of the app's database password
 	Holder   string            `json:"-"`
 	Live     map[string]live   `json:"-"`
 }
@@ -94,6 +99,8 @@ func (a *agreed) put(key string, data []byte) error {
 		return decode(data, &a.Drained)
 	case key == keyTickets:
 		return decode(data, &a.Tickets)
+	case key == keyRotation:
+		return decode(data, &a.Rotation)
 	case strings.HasPrefix(key, prefixLive):
 		var l live
 		if err := json.Unmarshal(data, &l); err != nil {

@@ -39,6 +39,7 @@ func (n *Node) build() error {
 	n.database = database.New(database.Config{
 		Server: n.name, Log: n.log.With("part", part.Database), Metrics: n.metrics, Executable: n.cfg.Executable,
 		Report: n.reportDatabase, ElectWriter: n.electWriter, Bootstrap: n.bootstrapDatabase,
+		PlanWriter: n.planWriter, Open: n.openTransactions,
 	})
 	n.releases = &releases{log: n.log.With("part", part.App), source: n.source, ready: n.kick}
 	n.buildWorkers(own)
@@ -137,6 +138,8 @@ func (n *Node) buildDrivers() {
 	for name, p := range parts {
 		n.drivers[name] = newDriver(name, p, n.log, n.kick)
 	}
+	n.drivers[part.Router].applied = n.routed
+	n.drivers[part.App].applied = n.appMoved
 	// The app ends its former instances when web has stopped using them.
 	n.drivers[part.Web].applied = func(s part.State) {
 		var names []string
@@ -162,7 +165,7 @@ func (n *Node) electWriter(ctx context.Context, epoch int64, writer string) erro
 		if r.Epoch != epoch {
 			return fmt.Errorf("elect writer %s: %w", writer, cluster.ErrConflict)
 		}
-		r.Writer, r.Epoch = writer, epoch+1
+		r.Writer, r.Next, r.Epoch = writer, "", epoch+1
 		return nil
 	})
 }

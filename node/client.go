@@ -87,6 +87,37 @@ func (c *Client) Drain(ctx context.Context, server string, drained bool) (Drains
 	return d, c.call(ctx, method, "/v1/drained/"+url.PathEscape(server), declareLimit, nil, &d)
 }
 
+// SwitchWriter moves the database's writer to the server named, or if none is to
+// any that can take it. Any node can be asked.
+func (c *Client) SwitchWriter(ctx context.Context, server string) (Switch, error) {
+	var s Switch
+	return s, c.call(ctx, http.MethodPut, "/v1/database/writer?server="+url.QueryEscape(server), switchLimit+answerLimit, nil, &s)
+}
+
+// RestartDatabase restarts the server's mariadbd and returns when it is synced again.
+func (c *Client) RestartDatabase(ctx context.Context) error {
+	return c.call(ctx, http.MethodPost, "/v1/database/restart", restartLimit+answerLimit, nil, &struct{}{})
+}
+
+// RotatePassword begins a change of the app's database password. Any node can be asked.
+func (c *Client) RotatePassword(ctx context.Context) (Rotation, error) {
+	var r Rotation
+	return r, c.call(ctx, http.MethodPost, "/v1/database/password", answerLimit, nil, &r)
+}
+
+// Rotation asks how far the last change of the app's database password is.
+func (c *Client) Rotation(ctx context.Context) (Rotation, error) {
+	var r Rotation
+	return r, c.call(ctx, http.MethodGet, "/v1/database/password", answerLimit, nil, &r)
+}
+
+// Shell notes on the server that a person opens the database's prompt, or has
+// closed it, and asks how to sign in.
+func (c *Client) Shell(ctx context.Context, s Shell) (Account, error) {
+	var a Account
+	return a, c.send(ctx, "/v1/database/shell", answerLimit, s, &a)
+}
+
 // Release hands the server the tar of a release.
 func (c *Client) Release(ctx context.Context, hash string, tar io.Reader) error {
 	return c.call(ctx, http.MethodPut, "/v1/release/"+hash, uploadLimit, tar, &struct{}{})

@@ -97,6 +97,11 @@ func (n *Node) routes() http.Handler {
 	mux.HandleFunc("PUT /v1/drained/{server}", answer(n.handleDrain(true)))
 	mux.HandleFunc("DELETE /v1/drained/{server}", answer(n.handleDrain(false)))
 	mux.HandleFunc("PUT /v1/release/{hash}", answer(n.handleRelease))
+	mux.HandleFunc("PUT /v1/database/writer", answer(n.handleSwitch))
+	mux.HandleFunc("POST /v1/database/restart", answer(n.handleRestart))
+	mux.HandleFunc("POST /v1/database/shell", answer(n.handleShell))
+	mux.HandleFunc("POST /v1/database/password", answer(n.handleRotate))
+	mux.HandleFunc("GET /v1/database/password", answer(func(*http.Request) (any, error) { return n.rotation(), nil }))
 	mux.HandleFunc("GET /v1/inspect/{part}", answer(n.handleInspect))
 	mux.HandleFunc("GET /v1/logs", n.handleLogs)
 	return mux

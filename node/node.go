@@ -68,6 +68,9 @@ type Node struct {
 	mu       sync.Mutex
 	agreed   agreed
 	member   part.DatabaseMember // what the database said of itself
+	accepts  string              // this and what follows: see part.Member
+	uses     string
+	holds    int64
 	composed part.State
 	lost     time.Time // since when there is no quorum; zero while there is
 }
@@ -153,6 +156,7 @@ func (n *Node) start(ctx context.Context, fail context.CancelCauseFunc, wg *sync
 	wg.Go(func() { n.found(ctx) })
 	wg.Go(func() { n.renew(ctx) })
 	wg.Go(func() { n.rotateTickets(ctx) })
+	wg.Go(func() { n.rotatePassword(ctx) })
 	a := &address{server: n.name, cluster: n.cluster, log: n.log.With("part", part.Balancer), serving: n.workers[part.Balancer].Serving}
 	wg.Go(func() { a.run(ctx, n.toHolder) })
 }
@@ -234,7 +238,7 @@ func (n *Node) compose() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	l.alone = n.alone(l.quorum, time.Now())
-	l.live = live{Database: n.member, Revision: revision, Problems: problems}
+	l.live = live{Database: n.member, Revision: revision, Problems: problems, Accepts: n.accepts, Uses: n.uses, Holds: n.holds}
 	n.releases.wanted(n.agreed.Declared.Release, n.peers())
 	l.release = n.releases.current()
 	n.composed = compose(l, n.agreed)
@@ -405,7 +409,7 @@ func (n *Node) found(ctx context.Context) {
 }
 
 func (n *Node) foundOnce(ctx context.Context) error {
-	for _, name := range []string{part.SecretConsoleKey, part.SecretAppDatabase, part.SecretSticky} {
+	for _, name := range []string{part.SecretConsoleKey, part.SecretAppDatabase, part.SecretReader, part.SecretSticky} {
 		if err := n.once(ctx, prefixSecret+name, []byte(rand.Text())); err != nil {
 			return err
 		}
@@ -415,6 +419,13 @@ func (n *Node) foundOnce(ctx context.Context) error {
 		return err
 	}
 	if err := n.once(ctx, keyTickets, tickets); err != nil {
+		return err
+	}
+	made, err := json.Marshal(rotation{At: time.Now().UTC()})
+	if err != nil {
+		return err
+	}
+	if err := n.once(ctx, keyRotation, made); err != nil {
 		return err
 	}
 	d := n.declared()

@@ -30,8 +30,17 @@ func compose(l local, a agreed) part.State {
 		Instances:     l.instances,
 		Secrets:       map[string]string{part.SecretEnvironment: a.Declared.Environment},
 	}
+	if !l.quorum {
+		s.Database.Next = "" // nobody can agree on a switch now: nothing is held for it
+	}
 	for k, v := range a.Secrets {
 		s.Secrets[k] = v
+	}
+	if a.Rotation.Next != "" {
+		s.Secrets[part.SecretAppDatabaseNext] = a.Rotation.Next
+	}
+	if a.Rotation.Old != "" {
+		s.Secrets[part.SecretAppDatabaseOld] = a.Rotation.Old
 	}
 	if len(a.Tickets) > 0 {
 		s.Secrets[part.SecretTicketKeys] = ticketSecret(a.Tickets)
@@ -48,7 +57,8 @@ func compose(l local, a agreed) part.State {
 			said, alive = l.live, true
 		}
 		m := part.Member{Name: srv.Name, Address: srv.Address, Alive: alive, Drained: slices.Contains(a.Drained, srv.Name)}
-		m.Database, m.Revision, m.Problems = said.Database, said.Revision, said.Problems
+		m.Database, m.Revision, m.Problems, m.Holds = said.Database, said.Revision, said.Problems, said.Holds
+		m.Accepts, m.Uses = said.Accepts, said.Uses
 		s.Members = append(s.Members, m)
 	}
 	return s
@@ -98,12 +108,12 @@ func cut(name string, s part.State, k keys) part.State {
 	case part.Router:
 		s.Members = withSynced(bare(s.Members), s.Members)
 		s.AddressHolder = ""
-		s.Secrets = pick(secrets, part.SecretAppDatabase, part.SecretAppDatabaseOld)
+		s.Secrets = pick(secrets, part.SecretAppDatabase, part.SecretAppDatabaseOld, part.SecretAppDatabaseNext)
 	case part.Database:
 		s.Quorum = quorum
 		s.AddressHolder = ""
 		s.Members = withoutProblems(s.Members)
-		s.Secrets = pick(secrets, part.SecretAppDatabase)
+		s.Secrets = pick(secrets, part.SecretAppDatabase, part.SecretAppDatabaseOld, part.SecretAppDatabaseNext, part.SecretReader)
 	case part.Monitor:
 		s.Quorum = quorum
 		s.Certificates = []part.KeyPair{k.Console()}

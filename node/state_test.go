@@ -52,6 +52,8 @@ func full(t *testing.T) map[string]cluster.Value {
 		prefixSecret + part.SecretConsoleKey:  {Data: []byte("console-secret")},
 		prefixSecret + part.SecretAppDatabase: {Data: []byte("database-secret")},
 		prefixSecret + part.SecretSticky:      {Data: []byte("sticky-secret")},
+		prefixSecret + part.SecretReader:      {Data: []byte("reader-secret")},
+		keyRotation:                           encoded(t, rotation{Next: "next-secret", Old: "old-secret"}),
 		keyTickets:                            encoded(t, []ticketKey{{Key: []byte("ticket-secret")}}),
 	}
 }
@@ -70,8 +72,9 @@ func TestParse(t *testing.T) {
 	want := agreed{
 		Declared: Declared{Revision: 7, Site: foobar(), Release: strings.Repeat("a", 64), Environment: "TOKEN=environment-secret"},
 		Role:     part.DatabaseRole{Writer: "s1", Epoch: 3, Bootstrap: "s1", UUID: "u"},
-		Secrets:  map[string]string{part.SecretConsoleKey: "console-secret", part.SecretAppDatabase: "database-secret", part.SecretSticky: "sticky-secret"},
+		Secrets:  map[string]string{part.SecretConsoleKey: "console-secret", part.SecretAppDatabase: "database-secret", part.SecretSticky: "sticky-secret", part.SecretReader: "reader-secret"},
 		Tickets:  []ticketKey{{Key: []byte("ticket-secret")}},
+		Rotation: rotation{Next: "next-secret", Old: "old-secret"},
 		Holder:   "s2",
 		Live: map[string]live{"s1": {
 			Database: part.DatabaseMember{State: part.DatabaseSynced, UUID: "u"}, Revision: 7,
@@ -104,7 +107,7 @@ func TestParseKeepsTheLastGood(t *testing.T) {
 				t.Errorf("err = %v, want one: %v", err, tt.refused)
 			}
 			// Who is alive and who holds the address is only true now.
-			want := agreed{Declared: last.Declared, Role: last.Role, Secrets: last.Secrets, Tickets: last.Tickets, Live: map[string]live{}}
+			want := agreed{Declared: last.Declared, Role: last.Role, Secrets: last.Secrets, Tickets: last.Tickets, Rotation: last.Rotation, Live: map[string]live{}}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("parse (-want +got):\n%s", diff)
 			}
@@ -193,11 +196,24 @@ func TestCompose(t *testing.T) {
 		Instances: []part.Instance{{Name: "1-1", Network: "unix", Address: "/run/x"}},
 		Secrets: map[string]string{
 			part.SecretEnvironment: "TOKEN=environment-secret", part.SecretConsoleKey: "console-secret", part.SecretAppDatabase: "database-secret",
-			part.SecretSticky: "sticky-secret", part.SecretTicketKeys: ticketSecretText,
+			part.SecretSticky: "sticky-secret", part.SecretTicketKeys: ticketSecretText, part.SecretReader: "reader-secret",
+			part.SecretAppDatabaseNext: "next-secret", part.SecretAppDatabaseOld: "old-secret",
 		},
 	}
 	if diff := cmp.Diff(want, composed(t)); diff != "" {
 		t.Errorf("compose (-want +got):\n%s", diff)
+	}
+}
+
+// Without quorum no planned switch can be agreed, so nothing may be held for it.
+func TestComposeWithoutQuorum(t *testing.T) {
+	content := full(t)
+	content[keyDatabase] = encoded(t, part.DatabaseRole{Writer: "s1", Next: "s2", Epoch: 3})
+	for _, quorum := range []bool{true, false} {
+		s := compose(local{server: "s2", quorum: quorum}, mustParse(t, agreed{}, content))
+		if got, want := s.Database.Next, map[bool]string{true: "s2", false: ""}[quorum]; got != want {
+			t.Errorf("quorum %t: planned writer %q, want %q", quorum, got, want)
+		}
 	}
 }
 
@@ -231,6 +247,9 @@ func TestCutSecrets(t *testing.T) {
 	knows := map[string][]string{
 		"environment-secret": {part.App},
 		"database-secret":    {part.App, part.Database, part.Router},
+		"next-secret":        {part.Database, part.Router},
+		"old-secret":         {part.Database, part.Router},
+		"reader-secret":      {part.Database},
 		"console-secret":     {part.Monitor},
 		"site-key":           {part.Balancer},
 		"sticky-secret":      {part.Balancer},

@@ -213,6 +213,8 @@ type Database struct {
 	Memory int `json:"memory" yaml:"memory"`
 	// Connections that the app may have open on each server at a time; what is more waits in a queue.
 	Connections int `json:"connections" yaml:"connections"`
+	// Rotate is how old the user's password may become before trivet changes it, and rolls the app's instances; 0s: it is changed by command only.
+	Rotate Duration `json:"rotate" yaml:"rotate"`
 }
 
 // Monitor watches all of it.
@@ -248,7 +250,7 @@ func Default() Site {
 			Health:    Health{Path: "/healthz", Status: "200-299", Interval: seconds(2), Timeout: seconds(1), Rise: 1, Fall: 3},
 			Grace:     seconds(10),
 		},
-		Database: Database{Memory: 64, Connections: 150},
+		Database: Database{Memory: 64, Connections: 150, Rotate: Duration(90 * 24 * time.Hour)},
 		Monitor:  Monitor{Retention: Duration(48 * time.Hour)},
 	}
 }

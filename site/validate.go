@@ -158,6 +158,9 @@ func (r *report) database(d Database) {
 	}
 	r.count("database.memory", d.Memory, 32, 1<<20)
 	r.count("database.connections", d.Connections, 1, 10_000)
+	if d.Rotate != 0 {
+		r.between("database.rotate", d.Rotate, time.Hour, 10*366*24*time.Hour)
+	}
 }
 
 func (r *report) databaseName(key, name string, reserved []string) {

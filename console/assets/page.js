@@ -164,7 +164,7 @@ function showAlerts(alerts) {
   const words = { ok: ["good", "quiet"], pending: ["warn", "pending"], firing: ["bad", "firing"] };
   byId("alerts").replaceChildren(...alerts.map((a) => {
     const [css, word] = words[a.state];
-    const rule = "above " + a.above.toLocaleString("en") + " requests/s for " + a.for.replace(/(\d)([a-z])/g, "$1 $2") + (a.since ? ", since " + hour(a.since) : "");
+    const rule = "above " + a.above.toLocaleString("en") + " " + a.unit + " for " + a.for.replace(/(\d)([a-z])/g, "$1 $2") + (a.since ? ", since " + hour(a.since) : "");
     return element("li", "", element("span", "", a.name), element("span", "word " + css, word), element("small", "", rule));
   }));
   if (!alerts.length) {

@@ -35,7 +35,7 @@ func (r *Router) Apply(_ context.Context, s part.State) error {
 			return fmt.Errorf("apply router: the site names no address of the writer %q", w)
 		}
 	}
-	cr := credentials{passwords: passwordsOf(s.Secrets[part.SecretAppDatabase], s.Secrets[part.SecretAppDatabaseOld])}
+	cr := credentials{passwords: passwordsOf(s.Secrets[part.SecretAppDatabase], s.Secrets[part.SecretAppDatabaseOld], s.Secrets[part.SecretAppDatabaseNext])}
 	limit := defaultLimit
 	if s.Site != nil {
 		cr.user = s.Site.Database.User

@@ -62,7 +62,8 @@ const (
 type Alert struct {
 	Name  string  `json:"name"`
 	State string  `json:"state"`
-	Above float64 `json:"above"` // requests per second
+	Above float64 `json:"above"` // threshold
+	Unit  string  `json:"unit"`  // of it: requests/s, hours
 	For   string  `json:"for"`   // such as 30s
 	Since int64   `json:"since"` // Unix seconds of the last change of State; 0: never
 }
@@ -81,4 +82,6 @@ type Frame struct {
 	Point     Point     `json:"point"`
 	Processes []Process `json:"processes,omitempty"`
 	Events    []Event   `json:"events,omitempty"`
+
+	Watched map[string]float64 `json:"watched,omitempty"` // by name: gauges that built-in alerts go by
 }

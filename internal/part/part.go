@@ -9,6 +9,8 @@ package part
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"slices"
 
 	"trivet/site"
@@ -123,6 +125,9 @@ const (
 	SecretEnvironment    = "environment"      // the site's secrets file, KEY=value lines, for the app
 	SecretTicketKeys     = "ticket-keys"      // of TLS session tickets, the same on all servers: 32 bytes each, base64, separated by spaces, the newest first
 	SecretSticky         = "sticky"           // signs the cookies by which a visitor stays with a server, and more is derived from it; the same on all servers, and never renewed
+
+	SecretAppDatabaseNext = "database-app-next" // the app's database user's next password, while not everyone takes it yet
+	SecretReader          = "database-reader"   // password of the database user who only looks; see package database
 )
 
 // Member is one server as the cluster sees it.
@@ -134,6 +139,11 @@ type Member struct {
 	Database DatabaseMember    `json:"database"`           // what its node last said of its database; zero when not alive
 	Revision int64             `json:"revision,omitempty"` // of the site that it has applied
 	Problems map[string]string `json:"problems,omitempty"` // by part: why it is not healthy; absent parts are healthy
+
+	Accepts string `json:"accepts,omitempty"` // fingerprint of the newest password of the app's database user that its router takes
+	Uses    string `json:"uses,omitempty"`    // fingerprint of the one that its app has
+
+	Holds int64 `json:"holds,omitempty"` // epoch in which its router begins no transaction, for the writer is about to change; 0: it does
 }
 
 // DatabaseMember is what a server says of its own database node.
@@ -142,6 +152,8 @@ type DatabaseMember struct {
 	UUID  string `json:"uuid,omitempty"`  // of the Galera cluster whose history it holds
 	Seqno int64  `json:"seqno,omitempty"` // last committed position, known while it is down; -1 unknown
 	Gcomm string `json:"gcomm,omitempty"` // wsrep_gcomm_uuid while it runs
+
+	Accepts string `json:"accepts,omitempty"` // of the writer: fingerprint of the newest password that the app's user can sign in with
 }
 
 // States of a DatabaseMember.
@@ -179,6 +191,15 @@ type Instance struct {
 type KeyPair struct {
 	Certificate []byte `json:"certificate,omitempty"`
 	Key         []byte `json:"key,omitempty"`
+}
+
+// Fingerprint names a secret where the secret itself must not be seen.
+func Fingerprint(secret string) string {
+	if secret == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte("trivet:" + secret))
+	return hex.EncodeToString(sum[:6])
 }
 
 // Member returns the member of that name, or false.
