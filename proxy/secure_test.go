@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -112,6 +113,43 @@ func TestSecureDrain(t *testing.T) {
 		t.Errorf("got %q, want ok", text)
 	}
 	<-stopped
+}
+
+// TestHandshakesWhileDraining: connections that have just become HTTP/2, and
+// their server that tells all to end, do not wait for each other.
+func TestHandshakesWhileDraining(t *testing.T) {
+	s, cfg := secure(t, by(ok))
+	cfg = cfg.Clone()
+	cfg.NextProtos = []string{"h2"}
+	var visitors sync.WaitGroup
+	for range 4 {
+		visitors.Go(func() {
+			for range 100 {
+				c, err := tls.Dial("tcp", s.address, cfg)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_ = c.Close()
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() { visitors.Wait(); close(done) }()
+	for over := false; !over; {
+		told := make(chan struct{})
+		go func() { s.server.TellAll(); close(told) }()
+		select {
+		case <-told:
+		case <-time.After(20 * time.Second):
+			t.Fatal("the server waits for its connections, and they for it")
+		}
+		select {
+		case <-done:
+			over = true
+		default:
+		}
+	}
 }
 
 // TestHTTP2Gone: a stream that is reset frees its target.
