@@ -23,7 +23,18 @@ const (
 // TestSwitchesUnderLoad moves the writer to and fro while clients write, alone
 // and in transactions. What was acknowledged is there once; what was refused
 // is not there; nothing is there twice.
-func TestSwitchesUnderLoad(t *testing.T) {
+func TestSwitchesUnderLoad(t *testing.T) { underLoad(t, false) }
+
+// TestPlannedSwitchesUnderLoad is the same with switches that are announced: all writes are acknowledged.
+func TestPlannedSwitchesUnderLoad(t *testing.T) {
+	counts := underLoad(t, true)
+	if counts[refused]+counts[unknown] > 0 {
+		t.Errorf("%d refused, %d unknown, want none", counts[refused], counts[unknown])
+	}
+}
+
+func underLoad(t *testing.T, planned bool) [3]int {
+	t.Helper()
 	s := newSite(t)
 	s.elect("s1", "s1", "s2")
 	roots := []*sql.DB{shared(t, 0).root(t), shared(t, 1).root(t)}
@@ -59,7 +70,7 @@ func TestSwitchesUnderLoad(t *testing.T) {
 	for n := range 24 {
 		poll(t, "clients write", patience*3, done(40*(n+1)))
 		order := [][]string{{"s1", "s2"}, {"s2", "s1"}}[n/2%2]
-		if n%3 == 0 { // a planned one
+		if planned {
 			s.role.Next = s.other()
 			s.tell(order...)
 			poll(t, "transactions end", patience, func() bool { return s.routers[s.role.Writer].transactions() == 0 })
@@ -69,7 +80,7 @@ func TestSwitchesUnderLoad(t *testing.T) {
 	}
 	cancel()
 	clients.Wait()
-	s.compare(roots, told)
+	return s.compare(roots, told)
 }
 
 // write writes a key, alone or in a transaction.
@@ -102,7 +113,7 @@ func judge(err error) outcome {
 	return unknown
 }
 
-func (s *site) compare(roots []*sql.DB, told map[string]outcome) {
+func (s *site) compare(roots []*sql.DB, told map[string]outcome) [3]int {
 	s.t.Helper()
 	there := map[string]int{}
 	for _, root := range roots {
@@ -128,4 +139,5 @@ func (s *site) compare(roots []*sql.DB, told map[string]outcome) {
 		}
 	}
 	s.t.Logf("MEASURE switches under load: %d acknowledged, %d refused, %d unknown", counts[acknowledged], counts[refused], counts[unknown])
+	return counts
 }

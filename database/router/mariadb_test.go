@@ -126,7 +126,7 @@ func (db *mariadb) start(t testing.TB) {
 	db.cmd = exec.Command("mariadbd", "--no-defaults", "--user=mysql", "--datadir="+db.dir, "--socket="+db.socket, "--skip-networking",
 		"--skip-name-resolve", "--performance-schema=OFF", "--character-set-server=utf8mb4", "--collation-server=utf8mb4_unicode_ci",
 		"--innodb-buffer-pool-size=32M", "--innodb-log-file-size=8M", "--innodb-flush-log-at-trx-commit=0", "--max-allowed-packet=64M",
-		"--server-id="+strconv.Itoa(db.number+1), "--max-connections=500")
+		"--log-bin=bin", "--binlog-format=ROW", "--server-id="+strconv.Itoa(db.number+1), "--max-connections=500")
 	db.cmd.Stdout, db.cmd.Stderr = out, out
 	must(t, db.cmd.Start())
 	poll(t, "mariadbd takes connections", 20*time.Second, func() bool {

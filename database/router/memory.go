@@ -113,7 +113,7 @@ func numeric(s string) bool {
 // their names, and those that need not be.
 var (
 	unmovable = []string{"timestamp", "insert_id", "rand_seed", "pseudo_", "gtid_", "session_track_"}
-	fleeting  = map[string]bool{"last_insert_id": true, "identity": true}
+	fleeting  = map[string]bool{"last_insert_id": true, "identity": true, "last_gtid": true} // the last is reported with each commit
 	charset   = map[string]bool{"character_set_client": true, "character_set_connection": true, "character_set_results": true, "collation_connection": true}
 )
 

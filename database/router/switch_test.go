@@ -79,7 +79,7 @@ func TestOrdinarySessionsAreMoved(t *testing.T) {
 	s := newSite(t)
 	s.elect("s1", "s1", "s2")
 	for _, q := range []string{
-		"SELECT @@version", "SELECT 'a@b', \"@x\", `id` FROM t LIMIT 1", "/* @x */ DO 1", "SET STATEMENT max_statement_time=9 FOR DO 1",
+		"INSERT INTO t (v) VALUES ('moved after a write')", "SELECT @@version", "SELECT 'a@b', \"@x\", `id` FROM t LIMIT 1", "/* @x */ DO 1", "SET STATEMENT max_statement_time=9 FOR DO 1",
 		"CREATE OR REPLACE DEFINER=`foo-bar`@`localhost` VIEW vw AS SELECT 1", "SET last_insert_id=7", "SET CHARACTER SET utf8mb4",
 		"SET character_set_results=NULL", "SET optimizer_switch='mrr=on', lc_time_names='de_DE'", "INSERT INTO t (v) VALUES ('GET_LOCK(1,2) @x')",
 		"SET sql_mode='NO_BACKSLASH_ESCAPES'", "SELECT '\\\\'", "SET wait_timeout=100, long_query_time=0.5",
