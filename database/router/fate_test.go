@@ -23,7 +23,6 @@ type between struct {
 	after  bool   // mariadbd gets it first, and answers
 	refuse string // the statement that is answered by wsrep's refusal instead
 	seen   []string
-	count  atomic.Int64
 }
 
 func newBetween(t *testing.T, to string) *between {
