@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -143,4 +144,17 @@ func testRestart(t *testing.T, s *single) {
 		t.Errorf("mariadbd is process %d as before", after)
 	}
 	s.exec(t, s.as(t, "foobar", secret, "foobar"), "INSERT INTO kept VALUES (2)")
+	// One that is not synced in time is an error, and goes on all the same.
+	short, cancel := context.WithTimeoutCause(t.Context(), time.Millisecond, errors.New("after a moment"))
+	defer cancel()
+	if err := s.d.Restart(short); err == nil || !strings.Contains(err.Error(), "not synced again: after a moment") {
+		t.Errorf("restart in no time: got %v", err)
+	}
+	after := pid()
+	s.until(t, "it is restarted all the same", func() bool {
+		s.d.mu.Lock()
+		again := s.d.process != nil && s.d.process.PID() != after
+		s.d.mu.Unlock()
+		return again && s.d.Check(t.Context()) == nil && s.d.Status().State == part.DatabaseSynced
+	})
 }

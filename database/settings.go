@@ -43,7 +43,7 @@ func settings(s *site.Site, server string, members []part.Member, p Paths) ([]by
 	values := map[string]any{
 		"Paths": p, "Site": s.Name, "Server": server, "Address": address, "Memory": s.Database.Memory,
 		"Connections": len(members)*s.Database.Connections + spareConnections,
-		"Peers": strings.Join(others, ","), "SST": endpoint(address, part.PortSST), "Provider": provider(address, p),
+		"Peers":       strings.Join(others, ","), "SST": endpoint(address, part.PortSST), "Provider": provider(address, p),
 	}
 	var out bytes.Buffer
 	if err := optionFile.Execute(&out, values); err != nil {

@@ -21,11 +21,15 @@ func TestRotationWaits(t *testing.T) {
 		want    string
 	}{
 		"the database has not heard": {
-			rotation{Next: next}, was, was, map[string]func(*part.Member){"s1": knows(next, was), "s2": knows(next, was), "s3": knows(next, was)},
+			rotation{Next: next},
+			was, was,
+			map[string]func(*part.Member){"s1": knows(next, was), "s2": knows(next, was), "s3": knows(next, was)},
 			"the database to take the new password",
 		},
 		"a router has not": {
-			rotation{Next: next}, was, next, map[string]func(*part.Member){"s1": knows(next, was), "s2": knows(was, was), "s3": knows(next, was)},
+			rotation{Next: next},
+			was, next,
+			map[string]func(*part.Member){"s1": knows(next, was), "s2": knows(was, was), "s3": knows(next, was)},
 			"the router of s2 to take the new password",
 		},
 		"a router is not there": {
@@ -35,11 +39,15 @@ func TestRotationWaits(t *testing.T) {
 			rotation{Next: next, Old: was}, next, next, map[string]func(*part.Member){"s1": knows(next, was), "s2": knows(next, was), "s3": knows(next, was)}, "",
 		},
 		"instances have the old one": {
-			rotation{Old: was}, next, next, map[string]func(*part.Member){"s1": knows(next, next), "s2": knows(next, next), "s3": knows(next, was)},
+			rotation{Old: was},
+			next, next,
+			map[string]func(*part.Member){"s1": knows(next, next), "s2": knows(next, next), "s3": knows(next, was)},
 			"the app's instances on s3 to be rolled",
 		},
 		"a server with instances is not there": {
-			rotation{Old: was}, next, next, map[string]func(*part.Member){"s1": knows(next, next), "s2": gone, "s3": knows(next, next)},
+			rotation{Old: was},
+			next, next,
+			map[string]func(*part.Member){"s1": knows(next, next), "s2": gone, "s3": knows(next, next)},
 			"s2, which is not there and may have instances with the old password",
 		},
 		"all have moved": {
