@@ -1,10 +1,13 @@
 package router
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/go-sql-driver/mysql"
 
 	"trivet/database/router/wire"
 )
@@ -171,6 +174,62 @@ func TestStreams(t *testing.T) {
 		_ = rows.Close()
 		if grown := int64(after.HeapInuse) - int64(before.HeapInuse); n != 200_000 || grown > 16<<20 {
 			t.Errorf("by %s: %d rows, %d bytes more in use", via, n, grown)
+		}
+	}
+}
+
+// A statement that is too long is refused by the server, before all of it has been read.
+func TestTooLong(t *testing.T) {
+	s := newSite(t)
+	s.elect("s1", "s1", "s2")
+	for _, via := range []string{"s1", "s2"} {
+		c, err := s.open(via, func(c *mysql.Config) { c.MaxAllowedPacket = 100 << 20 }).Conn(t.Context())
+		must(t, err)
+		_, err = c.ExecContext(t.Context(), "INSERT INTO t (v) VALUES (?)", make([]byte, 70<<20))
+		if e, ok := errors.AsType[*mysql.MySQLError](err); !ok || e.Number != 1153 && e.Number != 1927 {
+			t.Errorf("by %s: got %v, want 1153", via, err)
+		}
+		_ = c.Close()
+		on(t, s.session(via), "s1")
+	}
+}
+
+// A client that leaves in the middle of a statement takes nothing with it.
+func TestLeavesInTheMiddle(t *testing.T) {
+	s := newSite(t)
+	s.elect("s1", "s1")
+	r := s.routers["s1"]
+	for _, n := range []int{2, 100, small, requestChunk, requestChunk + 1, 1 << 20} {
+		c := dial(t, s.app["s1"], 0)
+		head := make([]byte, wire.HeaderSize)
+		wire.PutHeader(head, 2<<20, 0)
+		_, err := c.Write(append(append(head, byte(wire.Query)), strings.Repeat("x", n)...))
+		must(t, err)
+		must(t, c.Close())
+		poll(t, "it is gone", patience, func() bool { return r.sessions.count() == 0 && r.writes.used() == 0 })
+		next := dial(t, s.app["s1"], 0)
+		if got := next.one("SELECT 7"); got != "7" {
+			t.Errorf("after %d bytes: the next client gets %q", n, got)
+		}
+		next.send(0, []byte{byte(wire.Quit)})
+		next.ended()
+	}
+}
+
+// Requests may be sent without waiting for answers; they are answered in turn.
+func TestPipelined(t *testing.T) {
+	s := newSite(t)
+	s.elect("s1", "s1")
+	c := dial(t, s.app["s1"], 0)
+	var b []byte
+	for range 50 {
+		b = append(b, wire.Frame(0, append([]byte{byte(wire.Query)}, "DO 1 /* "+strings.Repeat("x", 300)+" */"...))...)
+	}
+	_, err := c.Write(b)
+	must(t, err)
+	for range 50 {
+		if p, sequence := c.packet(); !wire.IsOK(p) || sequence != 1 {
+			t.Fatalf("got %x", p)
 		}
 	}
 }

@@ -10,7 +10,10 @@ import (
 // the writer's tells the other of newer epochs, and by whose end it says that
 // it is leaving: tunnels made from then on lead to its successor.
 
-const watchPause = time.Second // between two tries to have such a connection
+const (
+	watchPause = time.Second            // between two tries to have such a connection
+	watchSoon  = 100 * time.Millisecond // after one has ended
+)
 
 // watch listens to the router of whichever server takes the writes, if that is another one.
 func (r *Router) watch(ctx context.Context) {
@@ -19,12 +22,14 @@ func (r *Router) watch(ctx context.Context) {
 		if err != nil {
 			return
 		}
+		again := watchPause
 		if r.listen(ctx, a) {
+			again = watchSoon
 			r.log.Info("the writer's router leaves", "server", a.server)
 			r.writes.renew()
 			r.sessions.each((*session).revise)
 		}
-		if !pauseOr(ctx, watchPause, a.life) {
+		if !pauseOr(ctx, again, a.life) {
 			return
 		}
 	}
