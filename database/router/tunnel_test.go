@@ -153,6 +153,7 @@ func TestWritersRouterLeaves(t *testing.T) {
 	if cut, back := s.routers["s2"].meters.cut.Load(), s.routers["s2"].meters.rolledBack.Load(); cut+back > 0 {
 		t.Errorf("%d cut, %d rolled back, want none", cut, back)
 	}
+	poll(t, "s2 listens to the successor", patience, func() bool { return s.routers["s1"].callers.Load() == 3 })
 }
 
 // The writer's router knows first, and says so before anybody asks.
