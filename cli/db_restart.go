@@ -80,7 +80,7 @@ func (r *dbRestart) prepare(name, server string, e *env, asJSON bool) error {
 
 // run restarts one after the other; the first that is not synced again ends it.
 func (r *dbRestart) run(ctx context.Context) error {
-	d := databaseOf(overview(ctx, r.lab))
+	d := databaseOf(inspectDatabase(ctx, r.lab))
 	if !d.Synced {
 		return hinted{errors.New("not every server's database is synced, and one at a time is enough"), []string{"`trivet db status` shows which is not, and why"}}
 	}
@@ -118,7 +118,7 @@ func (r *dbRestart) one(ctx context.Context, server string) (s restarted, err er
 	if err != nil {
 		return s, err
 	}
-	if databaseOf(overview(ctx, r.lab)).Writer == server {
+	if databaseOf(inspectDatabase(ctx, r.lab)).Writer == server {
 		moved, err := switchWriter(ctx, a, "")
 		if err != nil {
 			return s, err

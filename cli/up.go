@@ -254,7 +254,7 @@ func setUp(l *lab.Lab, d node.Declared, rel *release.Release) error {
 	}
 	for _, name := range l.Servers {
 		dir := l.Dir(name, lab.Lib)
-		if err := (node.Setup{Name: name, Declared: d, Identities: identities, Visitors: visitors}).Write(dir); err != nil {
+		if err := (node.Setup{Name: name, Shared: len(l.Servers), Declared: d, Identities: identities, Visitors: visitors}).Write(dir); err != nil {
 			return err
 		}
 		if err := unpack(rel, dir); err != nil {

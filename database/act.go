@@ -3,8 +3,10 @@ package database
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"syscall"
 	"time"
 
@@ -18,7 +20,7 @@ func (d *Database) elect(ctx context.Context, v view) {
 	if lost := since(&d.lost, writer != ""); writer == "" || lost < after {
 		return
 	}
-	d.propose(ctx, func(ctx context.Context) error {
+	d.propose(ctx, &d.role, func(ctx context.Context) error {
 		d.log.Info("proposing writer", "writer", writer, "instead_of", v.role.Writer, "epoch", v.role.Epoch+1)
 		if err := d.cfg.ElectWriter(ctx, v.role.Epoch, writer); err != nil {
 			return fmt.Errorf("elect writer %s: %w", writer, err)
@@ -27,21 +29,21 @@ func (d *Database) elect(ctx context.Context, v view) {
 	})
 }
 
-// propose runs f beside the loop, one at a time, and not at once again after a failure.
-func (d *Database) propose(ctx context.Context, f func(context.Context) error) {
+// propose runs f beside the loop, one of each kind at a time, and not at once again after it.
+func (d *Database) propose(ctx context.Context, p *proposal, f func(context.Context) error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.proposing || time.Now().Before(d.retry) {
+	if p.busy || time.Now().Before(p.retry) {
 		return
 	}
-	d.proposing = true
+	p.busy = true
 	d.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(ctx, agreeTimeout)
 		defer cancel()
 		err := f(ctx)
 		d.mu.Lock()
-		d.proposing = false
-		d.retry = time.Now().Add(unsettled) // until what was agreed has come back as a state
+		p.busy = false
+		p.retry = time.Now().Add(unsettled) // until what was agreed has come back as a state
 		d.mu.Unlock()
 		if err != nil && ctx.Err() == nil {
 			d.log.Info("proposal not agreed", "err", err)
@@ -84,15 +86,19 @@ func (d *Database) perform(ctx context.Context, v view, a action) error {
 		d.folder = folder{}
 		return wipeFolder(d.paths.Data)
 	case agree:
-		d.propose(ctx, func(ctx context.Context) error {
-			return d.cfg.Bootstrap(ctx, v.role, a.next.Bootstrap, a.next.UUID)
-		})
+		d.agree(ctx, v.role, a.next)
 	case join:
-		return d.start(v, false)
+		if a.full {
+			return d.startAnew(v, a.why)
+		}
+		return d.start(ctx, v)
 	case alone:
 		return d.startAlone(ctx, v)
 	case rescue:
 		d.log.Warn("this node goes on alone", "uuid", v.health.uuid, "seqno", v.health.seqno)
+		if err := d.setMark(mark{Start: v.role.LastStart().ID, Launch: d.mark.Launch}); err != nil {
+			return err
+		}
 		return d.exec(ctx, "SET GLOBAL wsrep_provider_options='pc.bootstrap=YES'")
 	case reconnect:
 		d.apart = time.Now()
@@ -103,10 +109,21 @@ func (d *Database) perform(ctx context.Context, v view, a action) error {
 	return nil
 }
 
+// agree proposes next. A start of the group gets its name here.
+func (d *Database) agree(ctx context.Context, previous, next part.DatabaseRole) {
+	if n := len(next.Starts); n > 0 && next.Starts[n-1].ID == "" {
+		next.Starts[n-1].ID, next.Starts[n-1].At = rand.Text()[:12], time.Now().UTC().Truncate(time.Second)
+	}
+	d.propose(ctx, &d.role, func(ctx context.Context) error { return d.cfg.Agree(ctx, previous, next) })
+}
+
 // look reads the data folder. One that is unreadable is read again, each time
 // later: what was in the way (a full disk, no memory) may be gone by then.
 func (d *Database) look(ctx context.Context) {
 	d.folder = look(ctx, d.paths)
+	if d.folder.looked && d.folder.err == nil {
+		d.mark, d.folder.err = readMark(d.paths.Data)
+	}
 	if d.folder.err == nil {
 		d.lookPause = 0
 		return
@@ -122,23 +139,94 @@ func (d *Database) startAlone(ctx context.Context, v view) error {
 		}
 		d.folder.made = true
 	}
+	if ok, err := d.claim(ctx, v); !ok {
+		return err
+	}
+	if err := d.setMark(mark{Start: v.role.LastStart().ID, Launch: d.mark.Launch}); err != nil {
+		return err
+	}
 	if err := permitAlone(d.paths, v.folder); err != nil {
 		return fmt.Errorf("permit start without a group: %w", err)
 	}
-	return d.start(v, true)
+	return d.launch(v, v.folder, true)
 }
 
-func (d *Database) start(v view, first bool) error {
+// start has mariadbd join.
+func (d *Database) start(ctx context.Context, v view) error {
+	if v.folder.made {
+		if ok, err := d.claim(ctx, v); !ok {
+			return err
+		}
+	}
+	return d.launch(v, v.folder, false)
+}
+
+// startAnew has mariadbd join by a full copy. The folder's mark stays as it is
+// until the copy has taken the place of what is there.
+func (d *Database) startAnew(v view, why string) error {
+	d.log.Warn("taking a full copy", "why", why, "uuid", v.folder.uuid, "seqno", v.folder.seqno)
+	if err := unready(d.paths.Data); err != nil {
+		return err
+	}
+	d.mark = mark{} // the one in the folder goes with what is there
+	return d.launch(v, folder{seqno: -1}, false)
+}
+
+// claim counts a start of mariadbd on this data folder, in its mark and then in
+// the cluster; false until the cluster has it. A copy of the folder from before
+// is known by its lower count.
+func (d *Database) claim(ctx context.Context, v view) (bool, error) {
+	told := v.record.Launches[v.self]
+	if d.claimed != 0 && told >= d.claimed && d.mark.Launch == told {
+		return true, nil
+	}
+	if d.claimed <= told {
+		d.claimed = max(told, d.mark.Launch) + 1
+	}
+	if d.mark.Launch != d.claimed {
+		if err := d.setMark(mark{Start: d.mark.Start, Launch: d.claimed}); err != nil {
+			return false, err
+		}
+	}
+	d.count(ctx, d.claimed)
+	return false, nil
+}
+
+// count tells the cluster of a launch.
+func (d *Database) count(ctx context.Context, launch int64) {
+	server := d.cfg.Server
+	d.propose(ctx, &d.record, func(ctx context.Context) error {
+		return d.cfg.Remember(ctx, func(r *part.DatabaseRecord) {
+			launches := maps.Clone(r.Launches)
+			if launches == nil {
+				launches = map[string]int64{}
+			}
+			launches[server] = max(launches[server], launch)
+			r.Launches = launches
+		})
+	})
+}
+
+func (d *Database) setMark(m mark) error {
+	if err := m.write(d.paths.Data); err != nil {
+		return err
+	}
+	d.mark = m
+	return nil
+}
+
+func (d *Database) launch(v view, f folder, first bool) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.halted {
 		return nil
 	}
-	p, err := launch(d.paths, v.folder, first, v.donors())
+	p, err := launch(d.paths, f, first, v.donors())
 	if err != nil {
 		return err
 	}
-	d.log.Info("started mariadbd", "pid", p.PID(), "first", first, "uuid", v.folder.uuid, "seqno", v.folder.seqno)
+	d.log.Info("started mariadbd", "pid", p.PID(), "first", first, "uuid", f.uuid, "seqno", f.seqno)
+	d.sized, d.claimed, d.marked, d.stood = 0, 0, false, f.seqno
 	d.sized, d.ensured, d.guarded, d.ddl = 0, account{}, guardUnknown, ddl{}
 	d.process, d.renewed, d.alone, d.apart, d.nowhere = p, false, time.Time{}, time.Time{}, time.Time{}
 	d.wake()

@@ -69,6 +69,7 @@ type Config struct {
 	Metrics    *metric.Registry // may be nil
 	Executable string           // path of the trivet binary, which user mysql can run as the SST program
 	Paths      Paths
+	Shared     int // how many servers share this machine's memory; 0: one
 
 	// Report publishes what this server says of its database. Called on change only.
 	Report func(part.DatabaseMember)
@@ -78,8 +79,10 @@ type Config struct {
 	PlanWriter func(ctx context.Context, epoch int64, next string) error
 	// Open is how many transactions still go through this server's router to its database, once none begins any more.
 	Open func(context.Context) (int64, error)
-	// Bootstrap agrees on role's Bootstrap and UUID if they are still those of previous.
-	Bootstrap func(ctx context.Context, previous part.DatabaseRole, server, uuid string) error
+	// Agree agrees on next, but for its Writer and Epoch, if all but those is still as in previous.
+	Agree func(ctx context.Context, previous, next part.DatabaseRole) error
+	// Remember changes what the cluster remembers of the database. change may be called more than once.
+	Remember func(ctx context.Context, change func(*part.DatabaseRecord)) error
 }
 
 // Database is the supervisor of one server's mariadbd. It implements part.Part.
@@ -90,6 +93,7 @@ type Database struct {
 	kick   chan struct{} // there is something new to look at
 	room   func(dir string) disk
 	meters *meters
+	memory uint64 // of this server, in bytes
 
 	mu      sync.Mutex
 	state   part.State
@@ -98,6 +102,7 @@ type Database struct {
 	status  part.DatabaseMember
 	problem error     // nil: healthy
 	told    time.Time // when problem was found
+	seen    view      // at that time
 	process *process.Process
 	halted  bool             // Stop was called
 	restart *process.Process // that an operator wants to be ended and started again; nil: none
@@ -109,7 +114,7 @@ type Database struct {
 func New(cfg Config) *Database {
 	return &Database{
 		cfg: cfg, paths: cfg.Paths.withDefaults(), log: cfg.Log, kick: make(chan struct{}, 1), room: freeSpace,
-		meters: newMeters(cfg.Metrics), problem: errNoState,
+		meters: newMeters(cfg.Metrics), memory: serverMemory(cfg.Shared), problem: errNoState,
 	}
 }
 
@@ -146,7 +151,7 @@ func (d *Database) write(s part.State, renewed bool) error {
 		return fmt.Errorf("find user %s (is mariadb-server installed?): %w", part.UserMySQL, err)
 	}
 	uid, gid := int(owner.Uid), int(owner.Gid)
-	options, err := settings(s.Site, s.Server, s.Members, d.paths)
+	options, err := settings(s.Site, s.Server, s.Members, d.paths, pool(s.Site.Database, d.memory))
 	if err != nil {
 		return err
 	}

@@ -33,6 +33,12 @@ func TestDecide(t *testing.T) {
 	role := func(bootstrap, uuid string) part.DatabaseRole {
 		return part.DatabaseRole{Bootstrap: bootstrap, UUID: uuid}
 	}
+	// started is a role in which server was agreed to start the group at seqno.
+	started := func(server, uuid string, seqno int64) part.DatabaseRole {
+		r := role(server, uuid)
+		r.Starts = []part.DatabaseStart{{ID: "one", Server: server, Seqno: seqno}}
+		return r
+	}
 	stopped := func(self string, r part.DatabaseRole, f folder, others ...part.Member) view {
 		own := member(self, down, f.uuid, f.seqno)
 		return view{self: self, quorum: true, role: r, folder: f, members: append([]part.Member{own}, others...)}
@@ -59,7 +65,7 @@ func TestDecide(t *testing.T) {
 
 		// First bring-up.
 		{"all empty, lowest name", stopped("s1", role("", ""), nothing, member("s2", empty, "", -1), member("s3", empty, "", -1)), agree, ""},
-		{"all empty, agreed", stopped("s1", role("s1", ""), nothing, member("s2", empty, "", -1), member("s3", empty, "", -1)), alone, ""},
+		{"all empty, agreed", stopped("s1", started("s1", "", -1), nothing, member("s2", empty, "", -1), member("s3", empty, "", -1)), alone, ""},
 		{"all empty, not the lowest", stopped("s2", role("", ""), nothing, member("s1", empty, "", -1), member("s3", empty, "", -1)), wait, "waiting for s1"},
 		{"all empty, one not heard", stopped("s1", role("", ""), nothing, member("s2", empty, "", -1), member("s3", "", "", 0)), wait, "s3"},
 		{"all empty, one gone", stopped("s1", role("", ""), nothing, member("s2", empty, "", -1), gonePower("s3")), wait, "s3, which may hold newer data"},
@@ -82,9 +88,9 @@ func TestDecide(t *testing.T) {
 
 		// All are down.
 		{"highest position", stopped("s2", role("s1", historyA), holds(historyA, 9), member("s1", down, historyA, 7), member("s3", down, historyA, 8)), agree, ""},
-		{"highest position, agreed", stopped("s2", role("s2", historyA), holds(historyA, 9), member("s1", down, historyA, 7), member("s3", down, historyA, 8)), alone, ""},
+		{"highest position, agreed", stopped("s2", started("s2", historyA, 9), holds(historyA, 9), member("s1", down, historyA, 7), member("s3", down, historyA, 8)), alone, ""},
 		{"not the highest, though agreed before", stopped("s1", role("s1", historyA), holds(historyA, 7), member("s2", down, historyA, 8), member("s3", down, historyA, 9)), wait, "waiting for s3, which starts first"},
-		{"tie goes to the lowest name", stopped("s1", role("s1", historyA), holds(historyA, 9), member("s2", down, historyA, 9), member("s3", down, historyA, 9)), alone, ""},
+		{"tie goes to the lowest name", stopped("s1", started("s1", historyA, 9), holds(historyA, 9), member("s2", down, historyA, 9), member("s3", down, historyA, 9)), alone, ""},
 		{"tie, seen from the other", stopped("s2", role("s1", historyA), holds(historyA, 9), member("s1", down, historyA, 9), member("s3", down, historyA, 9)), wait, "s1"},
 		{"own folder counts, not the own report", with(stopped("s2", role("s2", historyA), holds(historyA, 9), member("s1", down, historyA, 9), member("s3", down, historyA, 8)), func(v *view) { v.members[0].Database.Seqno = 99 }), wait, "s1"},
 		{"an empty one does not win by its name", stopped("s1", role("s2", historyA), nothing, member("s2", down, historyA, 0), member("s3", down, historyA, 0)), wait, "s2"},
@@ -110,7 +116,7 @@ func TestDecide(t *testing.T) {
 		{"no room to start again", with(stopped("s1", role("s2", historyA), holds(historyA, 5), member("s2", synced, historyA, 0)), free(255)), refuse, "disk is full: 240 MiB left"},
 		{"room to start again", with(stopped("s1", role("s2", historyA), holds(historyA, 5), member("s2", synced, historyA, 0)), free(256)), join, ""},
 		{"half of a copy fills the disk", with(stopped("s1", role("s2", historyA), folder{looked: true, partial: true}, member("s2", synced, historyA, 0)), free(33)), wipe, ""},
-		{"little room, but the first", with(stopped("s1", role("s1", historyA), holds(historyA, 9), member("s2", down, historyA, 8), member("s3", down, historyA, 8)), free(130)), alone, ""},
+		{"little room, but the first", with(stopped("s1", started("s1", historyA, 9), holds(historyA, 9), member("s2", down, historyA, 8), member("s3", down, historyA, 8)), free(130)), alone, ""},
 
 		// Running.
 		{"well", running("s1", role("s1", historyA), well), wait, ""},
@@ -131,7 +137,7 @@ func TestDecide(t *testing.T) {
 		{"joiner whose group is gone", with(running("s2", role("s1", historyA), health{}, member("s1", down, historyA, 8)), func(v *view) { v.lonely = time.Minute }), stop, ""},
 		{"joiner whose group was here a moment ago", running("s2", role("s1", historyA), health{}, member("s1", down, historyA, 8)), wait, ""},
 		{"survivor, two ended: agree", running("s1", role("s2", historyA), cut, member("s2", down, historyA, 9), member("s3", down, historyA, 8)), agree, ""},
-		{"survivor, two ended, agreed", running("s1", role("s1", historyA), cut, member("s2", down, historyA, 9), member("s3", down, historyA, 8)), rescue, ""},
+		{"survivor, two ended, agreed", running("s1", started("s1", historyA, 9), cut, member("s2", down, historyA, 9), member("s3", down, historyA, 8)), rescue, ""},
 		{"survivor, one ended, one gone", running("s1", role("s1", historyA), cut, member("s2", down, historyA, 9), gonePower("s3")), wait, "s3, which may hold newer data"},
 		{"survivor, another survives", running("s1", role("s1", historyA), cut, member("s2", down, historyA, 9), member("s3", joining, historyA, 0)), wait, "s3, which is starting"},
 		{"survivor, another survives, for long", with(running("s1", role("s1", historyA), cut, member("s2", down, historyA, 9), member("s3", joining, historyA, 0)), func(v *view) { v.first, v.lonely = true, time.Minute }), stop, "s3, which is starting, and waits for this one"},

@@ -42,6 +42,8 @@ func TestGroup(t *testing.T) {
 	l.freezeWriter()
 	l.newSupervisor()
 	l.restartAll()
+	l.oldCopy()
+	l.followsNoOldCopy()
 }
 
 // app is a connection as the app's user.
@@ -358,4 +360,81 @@ func (l *lab) fullCopy() {
 	s.start()
 	l.t.Logf("MEASURE full copy: %v", l.until("full copy", 30*time.Second, l.synced("s1", "s2", "s3")))
 	l.reads("one", "two", "three")
+}
+
+// halt ends a server's mariadbd and its supervisor, and what the others know of them.
+func (s *server) halt() {
+	s.lab.t.Helper()
+	s.leave()
+	if err := s.db.Stop(s.lab.t.Context()); err != nil {
+		s.lab.t.Fatal(err)
+	}
+	_ = s.lab.change(func() error { s.lab.member(s.name).Database = part.DatabaseMember{}; return nil })
+}
+
+func (s *server) copyFolder(from, to string) {
+	s.lab.t.Helper()
+	if err := os.RemoveAll(to); err != nil {
+		s.lab.t.Fatal(err)
+	}
+	if out, err := exec.Command("cp", "-a", from, to).CombinedOutput(); err != nil {
+		s.lab.t.Fatalf("%v: %s", err, out)
+	}
+}
+
+// planted lies in an old copy; a full copy does away with it.
+const planted = "planted"
+
+// oldCopy restores the data folder of a server from before: it is known for
+// what it is, and replaced.
+func (l *lab) oldCopy() {
+	l.t.Helper()
+	s := l.server("s3")
+	data, kept := s.paths().Data, filepath.Join(l.base, "old")
+	s.halt()
+	s.copyFolder(data, kept)
+	if err := os.WriteFile(filepath.Join(kept, planted), nil, 0o644); err != nil {
+		l.t.Fatal(err)
+	}
+	s.start()
+	l.until("rejoin", 30*time.Second, l.synced("s1", "s2", "s3"))
+	l.write(l.app(l.writer()), "six")
+	s.halt()
+	s.copyFolder(kept, data)
+	s.start()
+	l.t.Logf("MEASURE old copy to synced: %v", l.until("old copy replaced", 30*time.Second, l.synced("s1", "s2", "s3")))
+	if exists(filepath.Join(data, planted)) {
+		l.t.Error("the old copy was followed: no full copy took its place")
+	}
+	l.reads("one", "two", "three", "four", "five", "six")
+}
+
+// followsNoOldCopy leaves nothing but an old copy: it starts by an operator's word only.
+func (l *lab) followsNoOldCopy() {
+	l.t.Helper()
+	for _, s := range l.servers {
+		s.halt()
+	}
+	for _, s := range l.servers {
+		if err := os.RemoveAll(s.paths().Data); err != nil {
+			l.t.Fatal(err)
+		}
+	}
+	s := l.server("s3")
+	s.copyFolder(filepath.Join(l.base, "old"), s.paths().Data)
+	for _, s := range l.servers {
+		s.start()
+	}
+	l.poll("refusal", 20*time.Second, func() bool {
+		err := s.db.Check(l.t.Context())
+		return err != nil && strings.Contains(err.Error(), "it is an old copy")
+	})
+	force, err := s.db.Choose("s3", nil)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	_ = l.change(func() error { l.role.Force = force; return nil })
+	l.until("start by an operator's word", 40*time.Second, l.synced("s1", "s2", "s3"))
+	l.until("the word is used up", 5*time.Second, func() bool { return l.role.Force.Server == "" })
+	l.reads("one", "two", "three", "four", "five")
 }

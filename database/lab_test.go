@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"strings"
 	"sync"
@@ -45,6 +46,7 @@ type lab struct {
 	mu      sync.Mutex
 	members []part.Member
 	role    part.DatabaseRole
+	record  part.DatabaseRecord
 	changed chan struct{} // closed and replaced with each change
 }
 
@@ -166,7 +168,7 @@ func (l *lab) state(s *server) (part.State, <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return part.State{
-		Site: l.site, Server: s.name, Members: append([]part.Member(nil), l.members...), Quorum: true, Database: l.role,
+		Site: l.site, Server: s.name, Members: append([]part.Member(nil), l.members...), Quorum: true, Database: l.role, Record: l.record,
 		Identity: s.id, Bundle: l.authority.Bundle, Secrets: map[string]string{part.SecretAppDatabase: secret},
 	}, l.changed
 }
@@ -187,7 +189,7 @@ func (s *server) start() {
 	s.db = New(Config{
 		Server: s.name, Log: log, Executable: filepath.Join(l.base, "trivet"), Paths: s.paths(),
 		Report:      func(m part.DatabaseMember) { _ = l.change(func() error { l.member(s.name).Database = m; return nil }) },
-		ElectWriter: l.electWriter, Bootstrap: l.bootstrap,
+		ElectWriter: l.electWriter, Agree: l.agree, Remember: l.remember,
 	})
 	var ctx context.Context
 	ctx, s.cancel = context.WithCancel(context.Background())
@@ -230,14 +232,20 @@ func (l *lab) electWriter(_ context.Context, epoch int64, writer string) error {
 	})
 }
 
-func (l *lab) bootstrap(_ context.Context, previous part.DatabaseRole, name, uuid string) error {
+func (l *lab) agree(_ context.Context, previous, next part.DatabaseRole) error {
 	return l.change(func() error {
-		if l.role.Bootstrap != previous.Bootstrap || l.role.UUID != previous.UUID {
+		previous.Writer, previous.Epoch = l.role.Writer, l.role.Epoch
+		if !reflect.DeepEqual(l.role, previous) {
 			return fmt.Errorf("role is %+v", l.role)
 		}
-		l.role.Bootstrap, l.role.UUID = name, uuid
+		next.Writer, next.Epoch = l.role.Writer, l.role.Epoch
+		l.role = next
 		return nil
 	})
+}
+
+func (l *lab) remember(_ context.Context, change func(*part.DatabaseRecord)) error {
+	return l.change(func() error { change(&l.record); return nil })
 }
 
 // stop ends all that runs; the logs are shown if the test failed.

@@ -41,7 +41,7 @@ func (v view) successor() string {
 // plan moves the writer away from this server: to the planned one, or off a drained server.
 func (d *Database) plan(ctx context.Context, v view) {
 	if next := v.successor(); next != "" {
-		d.propose(ctx, func(ctx context.Context) error { return d.cfg.PlanWriter(ctx, v.role.Epoch, next) })
+		d.propose(ctx, &d.role, func(ctx context.Context) error { return d.cfg.PlanWriter(ctx, v.role.Epoch, next) })
 	}
 	if !v.quorum || v.role.Writer != v.self || v.role.Next == "" {
 		return

@@ -6,7 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,8 +17,11 @@ import (
 )
 
 const (
-	unsettled    = 250 * time.Millisecond // between two looks while something is going on
-	steady       = 500 * time.Millisecond
+	watchful     = 100 * time.Millisecond // between two looks while something is written, or not well
+	unsettled    = 250 * time.Millisecond // while something is going on that is not mariadbd's
+	steady       = 500 * time.Millisecond // while nobody asks anything of it
+	idleAfter    = 3 * time.Second        // without a statement, for steady
+	idleQueries  = 3                      // statements between two looks that are ours
 	checkTimeout = time.Second
 	agreeTimeout = 3 * time.Second
 	stopGrace    = 30 * time.Second
@@ -36,8 +39,14 @@ const (
 type loop struct {
 	db        *sql.DB
 	folder    folder
+	mark      mark  // of the data folder
+	marked    bool  // it was written since mariadbd was started
+	claimed   int64 // the launch that the cluster was told of; 0: none
+	stood     int64 // see view
+	history   recent
 	health    health
 	asked     time.Time     // when mariadbd was last asked
+	active    time.Time     // when somebody else was last seen to have asked it
 	thawed    time.Time     // when the server was last found to have been frozen
 	gcomm     string        // last known of the mariadbd that runs or has just ended
 	died      bool          // mariadbd has ended since it was last synced
@@ -49,6 +58,8 @@ type loop struct {
 	queued    time.Time     // since when we could join
 	nowhere   time.Time     // since when our node gets nowhere
 	behind    time.Time     // since when our node does not get on with what it has to apply
+	foreign   time.Time     // since when the mark has named a start that is not agreed
+	missing   time.Time     // since when only servers that are gone are waited for
 	ddl       ddl           // a change of a large table that is under way here
 	ddlLooked time.Time
 	guarded   guarded   // whether mariadbd refuses writes
@@ -63,11 +74,17 @@ type loop struct {
 	sized     int64             // bytes of memory that mariadbd was last given or found to have; 0: not known
 	ensured   account           // what was last ensured in the database
 
-	wg        sync.WaitGroup
-	moving    bool // the writer, to the planned one; guarded by mu
-	proposing bool // guarded by mu
-	retry     time.Time
-	failure   error // of the last action
+	wg      sync.WaitGroup
+	moving  bool     // the writer, to the planned one; guarded by mu
+	role    proposal // of the agreed role
+	record  proposal // of what is remembered
+	failure error    // of the last action
+}
+
+// proposal is a change that the cluster is asked for; guarded by mu.
+type proposal struct {
+	busy  bool
+	retry time.Time
 }
 
 var errClean = errors.New("exit status 0")
@@ -78,7 +95,7 @@ func (d *Database) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.db, d.evicted = db, make(map[string]string)
+	d.db, d.evicted, d.stood = db, make(map[string]string), -1
 	defer func() { _ = db.Close() }()
 	defer d.wg.Wait()
 	timer := time.NewTimer(0)
@@ -148,10 +165,13 @@ func (d *Database) step(ctx context.Context) time.Duration {
 	d.plan(ctx, v)
 	d.act(ctx, v, a)
 	d.keep(ctx, v)
+	d.remember(ctx, v)
 	switch {
 	case a.kind == read:
 		return 0
-	case !v.serves() || !d.lost.IsZero() || a.kind != wait:
+	case v.running && (!v.serves() || !d.lost.IsZero() || time.Since(d.active) < idleAfter):
+		return watchful
+	case !v.running || a.kind != wait:
 		return unsettled
 	}
 	return pace.Next(steady)
@@ -170,6 +190,9 @@ func (d *Database) adopt() error {
 		return nil
 	}
 	if err != nil {
+		return err
+	}
+	if d.mark, err = readMark(d.paths.Data); err != nil {
 		return err
 	}
 	d.log.Info("adopted mariadbd", "pid", p.PID())
@@ -193,7 +216,7 @@ func (d *Database) observe(ctx context.Context) view {
 	d.mu.Lock()
 	s, p, leaves := d.state, d.process, d.process != nil && d.process == d.restart
 	d.mu.Unlock()
-	v := view{self: s.Server, members: s.Members, role: s.Database, quorum: s.Quorum, running: p != nil}
+	v := view{self: s.Server, members: s.Members, role: s.Database, record: s.Record, quorum: s.Quorum, running: p != nil, mark: d.mark, stood: -1}
 	if now := time.Now(); now.Sub(d.looked) >= diskLook {
 		d.disk, d.looked = d.room(d.paths.Data), now
 	}
@@ -203,6 +226,7 @@ func (d *Database) observe(ctx context.Context) view {
 		v.again = v.folder.err != nil && time.Now().After(d.lookAgain)
 		_, other := v.synced()
 		v.queued = since(&d.queued, other)
+		v.missing = since(&d.missing, v.onlyMissing())
 		return v
 	}
 	v.ddl, v.full = d.ddl, d.guarded == guardOn
@@ -217,21 +241,33 @@ func (d *Database) observe(ctx context.Context) view {
 
 // measure asks the running mariadbd and adds to v how it is and for how long.
 func (d *Database) measure(ctx context.Context, v *view) {
-	before := d.health.queue
+	before, queries := d.health.queue, d.health.queries
 	if now := time.Now(); !d.asked.IsZero() && now.Sub(d.asked) > frozenAfter {
 		d.thawed = now
 	}
 	d.health = d.ask(ctx)
 	d.asked = time.Now()
+	if d.health.queries > queries+idleQueries {
+		d.active = d.asked
+	}
 	v.waking = !d.thawed.IsZero() && time.Since(d.thawed) < wakingLimit
 	v.health = d.health
 	if d.health.gcomm != "" {
 		d.gcomm = d.health.gcomm
 	}
+	if h := d.health; d.marked && d.stood < 0 && h.answers && h.uuid != "" && !h.primary() {
+		d.stood = h.seqno
+	}
+	v.stood = d.stood
+	v.foreign = since(&d.foreign, v.quorum && unknown(v.role.Starts, d.mark.Start))
+	v.missing = since(&d.missing, !d.health.primary() && v.onlyMissing())
 	_, other := v.synced()
 	v.lonely = since(&d.alone, v.quorum && !other && !v.health.primary())
 	v.apart = since(&d.apart, v.health.answers && !v.health.connected)
-	v.nowhere = since(&d.nowhere, other && !v.health.connected && !exists(filepath.Join(d.paths.Data, sst.ProgressFile)))
+	if !v.health.primary() || v.health.state < stateJoined {
+		v.copy, v.copying = sst.ReadProgress(d.paths.Data)
+	}
+	v.nowhere = since(&d.nowhere, other && !v.health.connected && !v.copying)
 	v.behind = since(&d.behind, v.health.queue >= queueMuch && v.health.queue >= before)
 }
 
@@ -272,7 +308,7 @@ func (d *Database) publish(v view, a action) {
 	if fmt.Sprint(d.problem) != fmt.Sprint(err) {
 		d.log.Info("database", "state", m.State, "problem", err)
 	}
-	d.problem, d.told = err, time.Now()
+	d.problem, d.told, d.seen = err, time.Now(), v
 	d.mu.Unlock()
 	d.meters.set(v, m.State == part.DatabaseSynced)
 	if m.State != part.DatabaseUnknown {
@@ -307,11 +343,17 @@ func describeSelf(v view, a action) (part.DatabaseMember, error) {
 		case !f.looked:
 			return part.DatabaseMember{}, errors.New(why)
 		case f.err != nil, f.uuid != "":
-			return part.DatabaseMember{State: part.DatabaseDown, UUID: f.uuid, Seqno: f.seqno}, errors.New("down: " + why)
+			m := part.DatabaseMember{State: part.DatabaseDown, UUID: f.uuid, Seqno: f.seqno, Start: v.mark.Start, Old: v.old()}
+			return m, errors.New("down: " + why)
 		}
 		return part.DatabaseMember{State: part.DatabaseEmpty, Seqno: -1}, errors.New("empty: " + why)
 	}
-	m := part.DatabaseMember{State: part.DatabaseJoining, UUID: v.health.uuid, Gcomm: v.health.gcomm}
+	m := part.DatabaseMember{State: part.DatabaseJoining, UUID: v.health.uuid, Gcomm: v.health.gcomm, Start: v.mark.Start}
+	if v.health.primary() && !v.waking {
+		m.Group = strings.Join(v.health.names, ",")
+	} else if !v.health.primary() && v.health.uuid != "" {
+		m.Seqno = v.health.seqno // it stands still
+	}
 	if v.serves() {
 		m.State = part.DatabaseSynced
 		if why := v.warning(); why != "" {
@@ -322,5 +364,17 @@ func describeSelf(v view, a action) (part.DatabaseMember, error) {
 		}
 		return m, nil
 	}
+	if v.copying && a.kind == wait {
+		why = receiving(v.copy)
+	}
 	return m, errors.New(why)
+}
+
+// receiving says how far a full copy has come, in steps that are worth a line each.
+func receiving(p sst.Progress) string {
+	percent, known := p.Percent()
+	if !known {
+		return "receiving a full copy"
+	}
+	return fmt.Sprintf("receiving a full copy of about %d MiB: %d %%", max(1, p.Total/mebibyte), percent/10*10)
 }

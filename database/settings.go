@@ -15,7 +15,8 @@ import (
 	"trivet/database/sst"
 )
 
-// settings is the option file of mariadbd on server: a pure function.
+// settings is the option file of mariadbd on server, with so many MiB of
+// memory: a pure function.
 //
 // SQL is spoken on the unix socket only. Galera's three channels (group, state
 // changes, full copies) listen on the server's own address and speak TLS with
@@ -28,7 +29,7 @@ import (
 // fit. A change of a table (TOI) happens on all servers at the same place of
 // the history and holds writes meanwhile, rather than on one after the other,
 // where two forms of a table would be written at once; see ddl.go.
-func settings(s *site.Site, server string, members []part.Member, p Paths) ([]byte, error) {
+func settings(s *site.Site, server string, members []part.Member, p Paths, memory int) ([]byte, error) {
 	i := slices.IndexFunc(members, func(m part.Member) bool { return m.Name == server })
 	if i < 0 || members[i].Address == "" {
 		return nil, fmt.Errorf("write database settings: the site names no address of server %q", server)
@@ -41,7 +42,7 @@ func settings(s *site.Site, server string, members []part.Member, p Paths) ([]by
 		}
 	}
 	values := map[string]any{
-		"Paths": p, "Site": s.Name, "Server": server, "Address": address, "Memory": s.Database.Memory,
+		"Paths": p, "Site": s.Name, "Server": server, "Address": address, "Memory": memory,
 		"Connections": len(members)*s.Database.Connections + spareConnections,
 		"Peers":       strings.Join(others, ","), "SST": endpoint(address, part.PortSST), "Provider": provider(address, p),
 	}

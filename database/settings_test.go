@@ -18,7 +18,7 @@ func TestSettings(t *testing.T) {
 	s := &site.Site{Name: "foobar", Database: site.Database{Memory: 64, Connections: 150}}
 	for name, address := range map[string][]string{"v4": {"10.77.0.11", "10.77.0.12", "10.77.0.13"}, "v6": {"fd00::11", "fd00::12", "fd00::13"}} {
 		members := []part.Member{{Name: "s1", Address: address[0]}, {Name: "s2", Address: address[1]}, {Name: "s3", Address: address[2]}}
-		got, err := settings(s, "s2", members, Paths{}.withDefaults())
+		got, err := settings(s, "s2", members, Paths{}.withDefaults(), 64)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -36,7 +36,7 @@ func TestSettings(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", golden, diff)
 		}
 	}
-	if _, err := settings(s, "s4", nil, Paths{}); err == nil {
+	if _, err := settings(s, "s4", nil, Paths{}, 64); err == nil {
 		t.Error("a server that the site does not name: got no error")
 	}
 }

@@ -88,8 +88,16 @@ func (s *single) config(t *testing.T, base string) Config {
 				return nil
 			})
 		},
-		Bootstrap: func(_ context.Context, _ part.DatabaseRole, server, uuid string) error {
-			return role(func(r *part.DatabaseRole) error { r.Bootstrap, r.UUID = server, uuid; return nil })
+		Agree: func(_ context.Context, _, next part.DatabaseRole) error {
+			return role(func(r *part.DatabaseRole) error {
+				next.Writer, next.Next, next.Epoch = r.Writer, r.Next, r.Epoch
+				*r = next
+				return nil
+			})
+		},
+		Remember: func(_ context.Context, change func(*part.DatabaseRecord)) error {
+			s.change(t, func(st *part.State) { change(&st.Record) })
+			return nil
 		},
 	}
 }

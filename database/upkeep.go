@@ -30,9 +30,9 @@ func (d *Database) keep(ctx context.Context, v view) {
 // resize gives the running mariadbd the memory that the site says.
 func (d *Database) resize(ctx context.Context) error {
 	d.mu.Lock()
-	want := int64(d.state.Site.Database.Memory) * mebibyte
+	want := int64(pool(d.state.Site.Database, d.memory)) * mebibyte
 	d.mu.Unlock()
-	if want <= 0 || want == d.sized {
+	if want == d.sized {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)

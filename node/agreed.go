@@ -22,6 +22,7 @@ const (
 	keyDeclared   = statePrefix + "declared"
 	keyAddress    = statePrefix + "address"
 	keyDatabase   = statePrefix + "database"
+	keyRecord     = statePrefix + "database-record"
 	keyDrained    = statePrefix + "drained"
 	keyTickets    = statePrefix + "tickets"
 	keyRotation   = statePrefix + "rotation"
@@ -53,14 +54,18 @@ type live struct {
 
 // agreed is the content of statePrefix.
 type agreed struct {
-	Declared Declared          `json:"declared"`
-	Role     part.DatabaseRole `json:"role"`
-	Secrets  map[string]string `json:"secrets"`
-	Drained  []string          `json:"drained,omitempty"` // servers that get no new requests
-	Tickets  []ticketKey       `json:"tickets,omitempty"` // newest first
-	Rotation rotation          `json:"rotation"`          // of the app's database password
-	Holder   string            `json:"-"`
-	Live     map[string]live   `json:"-"`
+	Declared Declared            `json:"declared"`
+	Role     part.DatabaseRole   `json:"role"`
+	Record   part.DatabaseRecord `json:"record,omitzero"`
+	Secrets  map[string]string   `json:"secrets"`
+	Drained  []string            `json:"drained,omitempty"` // servers that get no new requests
+	Tickets  []ticketKey         `json:"tickets,omitempty"` // newest first
+	Rotation rotation            `json:"rotation"`          // of the app's database password
+	Holder   string              `json:"-"`
+	Live     map[string]live     `json:"-"`
+
+	Provisional provisionalRole `json:"provisional,omitzero"` // not agreed; see provisional
+	Own         *ownRole        `json:"own,omitempty"`        // not agreed; see ownRole
 }
 
 // parse reads the watched content. What is not there stays as it is in last:
@@ -95,6 +100,8 @@ func (a *agreed) put(key string, data []byte) error {
 		a.Holder = string(data)
 	case key == keyDatabase:
 		return decode(data, &a.Role)
+	case key == keyRecord:
+		return decode(data, &a.Record)
 	case key == keyDrained:
 		return decode(data, &a.Drained)
 	case key == keyTickets:

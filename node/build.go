@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 
@@ -37,8 +38,8 @@ func (n *Node) build() error {
 	n.firewall = firewall.New(firewall.Config{Log: n.log.With("part", part.Firewall), Metrics: n.metrics})
 	n.app = app.New(app.Config{Log: n.log.With("part", part.App), Server: n.name, Records: recordsDir, LogDir: part.LogDir, RunDir: part.AppRunDir, Changed: n.kick})
 	n.database = database.New(database.Config{
-		Server: n.name, Log: n.log.With("part", part.Database), Metrics: n.metrics, Executable: n.cfg.Executable,
-		Report: n.reportDatabase, ElectWriter: n.electWriter, Bootstrap: n.bootstrapDatabase,
+		Server: n.name, Log: n.log.With("part", part.Database), Metrics: n.metrics, Executable: n.cfg.Executable, Shared: n.shared,
+		Report: n.reportDatabase, ElectWriter: n.electWriter, Agree: n.agreeDatabase, Remember: n.changeRecord,
 		PlanWriter: n.planWriter, Open: n.openTransactions,
 	})
 	n.releases = &releases{log: n.log.With("part", part.App), source: n.source, ready: n.kick}
@@ -159,47 +160,96 @@ func (n *Node) reportDatabase(m part.DatabaseMember) {
 	n.kick()
 }
 
-// electWriter makes writer the agreed writer if the agreed epoch is still epoch.
+// electWriter makes writer the agreed writer if the agreed epoch is still
+// epoch. It asks first with what this server knows: each round trip is time in
+// which nobody can write.
 func (n *Node) electWriter(ctx context.Context, epoch int64, writer string) error {
-	return n.changeRole(ctx, func(r *part.DatabaseRole) error {
+	elect := func(r *part.DatabaseRole) error {
 		if r.Epoch != epoch {
 			return fmt.Errorf("elect writer %s: %w", writer, cluster.ErrConflict)
 		}
 		r.Writer, r.Next, r.Epoch = writer, "", epoch+1
 		return nil
-	})
+	}
+	n.mu.Lock()
+	known := n.role
+	n.mu.Unlock()
+	if known.Revision > 0 {
+		if err := swapKnown(ctx, n.cluster, keyDatabase, known, elect); !errors.Is(err, cluster.ErrConflict) {
+			return err
+		}
+	}
+	return n.changeRole(ctx, elect)
 }
 
-// bootstrapDatabase agrees that server starts the Galera cluster with the history uuid.
-func (n *Node) bootstrapDatabase(ctx context.Context, previous part.DatabaseRole, server, uuid string) error {
-	return n.changeRole(ctx, func(r *part.DatabaseRole) error {
-		if r.Bootstrap != previous.Bootstrap || r.UUID != previous.UUID {
-			return fmt.Errorf("agree on bootstrap by %s: %w", server, cluster.ErrConflict)
+// agreeDatabase agrees on all of next but the writer, if that is still as in previous.
+func (n *Node) agreeDatabase(ctx context.Context, previous, next part.DatabaseRole) error {
+	agree := func(r *part.DatabaseRole) error {
+		now, then := *r, previous
+		now.Writer, now.Next, now.Epoch, then.Writer, then.Next, then.Epoch = "", "", 0, "", "", 0
+		if !reflect.DeepEqual(now, then) {
+			return fmt.Errorf("agree on the database's start: %w", cluster.ErrConflict)
 		}
-		r.Bootstrap, r.UUID = server, uuid
+		next.Writer, next.Next, next.Epoch = r.Writer, r.Next, r.Epoch
+		*r = next
 		return nil
-	})
+	}
+	if own, err := n.changeOwn(agree); own {
+		return err
+	}
+	return n.changeRole(ctx, agree)
 }
 
 // changeRole changes the agreed role by compare-and-swap.
 func (n *Node) changeRole(ctx context.Context, change func(*part.DatabaseRole) error) error {
-	v, err := n.cluster.Get(ctx, keyDatabase)
-	if err != nil && !errors.Is(err, cluster.ErrMissing) {
-		return fmt.Errorf("read the database's role: %w", err)
+	return swap(ctx, n.cluster, keyDatabase, change)
+}
+
+// changeRecord changes what is remembered of the database.
+func (n *Node) changeRecord(ctx context.Context, change func(*part.DatabaseRecord)) error {
+	const tries = 5 // three nodes may want it at once
+	n.mu.Lock()
+	if n.agreed.Own != nil { // the cluster cannot be asked
+		change(&n.agreed.Record)
+		n.mu.Unlock()
+		n.kick()
+		return nil
 	}
-	var role part.DatabaseRole
-	if err == nil {
-		if err := json.Unmarshal(v.Data, &role); err != nil {
-			return fmt.Errorf("read the database's role: %w", err)
+	n.mu.Unlock()
+	var err error
+	for range tries {
+		err = swap(ctx, n.cluster, keyRecord, func(r *part.DatabaseRecord) error { change(r); return nil })
+		if !errors.Is(err, cluster.ErrConflict) {
+			return err
 		}
 	}
-	if err := change(&role); err != nil {
+	return err
+}
+
+// swap changes the JSON value of key by compare-and-swap; a missing one is the zero value.
+func swap[T any](ctx context.Context, c *cluster.Cluster, key string, change func(*T) error) error {
+	v, err := c.Get(ctx, key)
+	if err != nil && !errors.Is(err, cluster.ErrMissing) {
 		return err
 	}
-	data, err := json.Marshal(role)
+	return swapKnown(ctx, c, key, v, change)
+}
+
+// swapKnown is swap for a key that last held v; cluster.ErrConflict if it holds something else now.
+func swapKnown[T any](ctx context.Context, c *cluster.Cluster, key string, v cluster.Value, change func(*T) error) error {
+	var value T
+	if len(v.Data) > 0 {
+		if err := json.Unmarshal(v.Data, &value); err != nil {
+			return fmt.Errorf("read %s: %w", key, err)
+		}
+	}
+	if err := change(&value); err != nil {
+		return err
+	}
+	data, err := json.Marshal(value)
 	if err != nil {
 		return err
 	}
-	_, err = n.cluster.Swap(ctx, keyDatabase, v.Revision, data)
+	_, err = c.Swap(ctx, key, v.Revision, data)
 	return err
 }

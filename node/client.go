@@ -12,6 +12,8 @@ import (
 	"net/url"
 	"strconv"
 	"time"
+
+	"trivet/internal/part"
 )
 
 // How long a node may take to answer.
@@ -116,6 +118,11 @@ func (c *Client) Rotation(ctx context.Context) (Rotation, error) {
 func (c *Client) Shell(ctx context.Context, s Shell) (Account, error) {
 	var a Account
 	return a, c.send(ctx, "/v1/database/shell", answerLimit, s, &a)
+}
+
+// ForceDatabase agrees that a server starts the database alone.
+func (c *Client) ForceDatabase(ctx context.Context, f part.DatabaseForce) error {
+	return c.send(ctx, "/v1/database/force", declareLimit, f, &struct{}{})
 }
 
 // Release hands the server the tar of a release.

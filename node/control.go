@@ -96,6 +96,7 @@ func (n *Node) routes() http.Handler {
 	mux.HandleFunc("POST /v1/apply", answer(n.handleApply))
 	mux.HandleFunc("PUT /v1/drained/{server}", answer(n.handleDrain(true)))
 	mux.HandleFunc("DELETE /v1/drained/{server}", answer(n.handleDrain(false)))
+	mux.HandleFunc("POST /v1/database/force", answer(n.handleForce))
 	mux.HandleFunc("PUT /v1/release/{hash}", answer(n.handleRelease))
 	mux.HandleFunc("PUT /v1/database/writer", answer(n.handleSwitch))
 	mux.HandleFunc("POST /v1/database/restart", answer(n.handleRestart))

@@ -40,7 +40,8 @@ type Config struct {
 
 // Identity names the server; IdentityFile holds it as JSON.
 type Identity struct {
-	Name string `json:"name"`
+	Name   string `json:"name"`
+	Shared int    `json:"shared,omitempty"` // how many servers share the machine; 0: it has its own
 }
 
 // Node is one server's root process.
@@ -48,6 +49,7 @@ type Node struct {
 	cfg     Config
 	log     *slog.Logger
 	name    string
+	shared  int // how many servers share the machine
 	metrics *metric.Registry
 
 	cluster  *cluster.Cluster
@@ -67,6 +69,7 @@ type Node struct {
 
 	mu       sync.Mutex
 	agreed   agreed
+	role     cluster.Value       // of the database, as the cluster last said
 	member   part.DatabaseMember // what the database said of itself
 	accepts  string              // this and what follows: see part.Member
 	uses     string
@@ -90,7 +93,7 @@ func Load(cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{
-		cfg: cfg, log: cfg.Log, name: who.Name, metrics: metric.NewRegistry(),
+		cfg: cfg, log: cfg.Log, name: who.Name, shared: who.Shared, metrics: metric.NewRegistry(),
 		workers: map[string]*worker.Worker{}, drivers: map[string]*driver{}, source: &mtls.Source{},
 		wake: make(chan struct{}, 1), say: make(chan live, 1), toHolder: make(chan part.State, 1),
 		agreed: last,
@@ -220,8 +223,13 @@ func (n *Node) recompose(ctx context.Context) {
 	for {
 		n.compose()
 		n.distribute()
+		n.provide(ctx)
 		running.look()
-		due.Reset(pace.Next(2 * time.Second)) // quorum changes without an event
+		wait := pace.Next(2 * time.Second) // quorum changes without an event
+		if !n.state().Quorum {
+			wait = provisionalAfter / 5
+		}
+		due.Reset(wait)
 		select {
 		case <-ctx.Done():
 			return
@@ -344,8 +352,9 @@ func (n *Node) watched(content map[string]cluster.Value) {
 	a, err := parse(n.agreed, content)
 	before, errBefore := json.Marshal(n.agreed)
 	after, errAfter := json.Marshal(a)
-	n.agreed = a
+	n.agreed, n.role = a, content[keyDatabase]
 	n.mu.Unlock()
+	n.kick() // before anything waits for the disk
 	if err != nil {
 		n.log.Error("read agreed state", "err", err)
 	}
@@ -354,7 +363,6 @@ func (n *Node) watched(content map[string]cluster.Value) {
 			n.log.Error("keep last good state", "err", err)
 		}
 	}
-	n.kick()
 }
 
 // lookLimit is how long a new node may look at its database before it speaks of the rest.

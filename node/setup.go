@@ -14,6 +14,7 @@ import (
 // Setup is what a server must have on its disk before its first node starts.
 type Setup struct {
 	Name       string
+	Shared     int // how many servers share the machine; 0: it has its own
 	Declared   Declared
 	Identities *certificate.Authority // signs the servers' identities
 	Visitors   *certificate.Authority // signs what browsers see in the lab
@@ -31,7 +32,7 @@ func (s Setup) Write(lib string) error {
 	if err := writeAuthority(lib, "visitors", s.Visitors); err != nil {
 		return err
 	}
-	who, err := json.Marshal(Identity{Name: s.Name})
+	who, err := json.Marshal(Identity{Name: s.Name, Shared: s.Shared})
 	if err != nil {
 		return err
 	}

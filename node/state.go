@@ -26,7 +26,8 @@ func compose(l local, a agreed) part.State {
 		Server:        l.server,
 		Quorum:        l.quorum,
 		AddressHolder: a.Holder,
-		Database:      a.Role,
+		Database:      a.effective(),
+		Record:        a.Record,
 		Instances:     l.instances,
 		Secrets:       map[string]string{part.SecretEnvironment: a.Declared.Environment},
 	}
@@ -80,6 +81,9 @@ func cut(name string, s part.State, k keys) part.State {
 	s.Secrets = nil
 	instances := s.Instances
 	s.Instances = nil
+	record, past := s.Record, s.Database
+	s.Record = part.DatabaseRecord{}
+	s.Database.Starts, s.Database.Force = nil, part.DatabaseForce{}
 	// Quorum comes and goes; only who acts on it or shows it is told.
 	quorum := s.Quorum
 	s.Quorum = false
@@ -111,6 +115,7 @@ func cut(name string, s part.State, k keys) part.State {
 		s.Secrets = pick(secrets, part.SecretAppDatabase, part.SecretAppDatabaseOld, part.SecretAppDatabaseNext)
 	case part.Database:
 		s.Quorum = quorum
+		s.Record, s.Database = record, past
 		s.AddressHolder = ""
 		s.Members = withoutProblems(s.Members)
 		s.Secrets = pick(secrets, part.SecretAppDatabase, part.SecretAppDatabaseOld, part.SecretAppDatabaseNext, part.SecretReader)

@@ -435,7 +435,7 @@ func TestPlan(t *testing.T) {
 		{"secrets file", func(d *Declared) { d.Environment = "TOKEN=other" }, []string{"app: roll 2 instances: the secrets file has changed"}},
 		{"instances", func(d *Declared) { d.Site.App.Instances = 3 }, []string{"app: roll 3 instances: their settings have changed", "app: app.instances: 2 → 3"}},
 		{"no app", func(d *Declared) { d.Site.App.Source, d.Site.App.Run = "", nil }, []string{"app: end 2 instances: the site has no app any more"}},
-		{"database", func(d *Declared) { d.Site.Database.Memory = 128 }, []string{"database: database.memory: 64 → 128, without a restart"}},
+		{"database", func(d *Declared) { d.Site.Database.Memory = 128 }, []string{"database: database.memory: none → 128, without a restart"}},
 		{"monitor", func(d *Declared) { d.Site.Monitor.Retention *= 2 }, []string{"monitor: monitor.retention: 48h → 96h, without a restart"}},
 	}
 	for _, tt := range tests {

@@ -209,8 +209,8 @@ type Database struct {
 	Name string `json:"name" yaml:"name"`
 	// User that the app signs in as; by default the same as name. Its password is made and kept by trivet.
 	User string `json:"user" yaml:"user"`
-	// Memory of the buffer pool on each server, in MiB.
-	Memory int `json:"memory" yaml:"memory"`
+	// Memory of the buffer pool on each server, in MiB; by default a 64th of the server's memory, and 64 at least.
+	Memory int `json:"memory,omitempty" yaml:"memory,omitempty"`
 	// Connections that the app may have open on each server at a time; what is more waits in a queue.
 	Connections int `json:"connections" yaml:"connections"`
 	// Rotate is how old the user's password may become before trivet changes it, and rolls the app's instances; 0s: it is changed by command only.
@@ -250,7 +250,7 @@ func Default() Site {
 			Health:    Health{Path: "/healthz", Status: "200-299", Interval: seconds(2), Timeout: seconds(1), Rise: 1, Fall: 3},
 			Grace:     seconds(10),
 		},
-		Database: Database{Memory: 64, Connections: 150, Rotate: Duration(90 * 24 * time.Hour)},
+		Database: Database{Connections: 150, Rotate: Duration(90 * 24 * time.Hour)},
 		Monitor:  Monitor{Retention: Duration(48 * time.Hour)},
 	}
 }

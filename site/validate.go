@@ -156,7 +156,9 @@ func (r *report) database(d Database) {
 	if d.User != "" {
 		r.databaseName("database.user", d.User, reservedUsers)
 	}
-	r.count("database.memory", d.Memory, 32, 1<<20)
+	if d.Memory != 0 || r.written("database.memory") {
+		r.count("database.memory", d.Memory, 32, 1<<20)
+	}
 	r.count("database.connections", d.Connections, 1, 10_000)
 	if d.Rotate != 0 {
 		r.between("database.rotate", d.Rotate, time.Hour, 10*366*24*time.Hour)

@@ -99,7 +99,7 @@ func (r *Router) hold(role part.DatabaseRole) bool {
 		c.plan = part.DatabaseRole{}
 		return false
 	}
-	if role != c.plan {
+	if role.Epoch != c.plan.Epoch || role.Writer != c.plan.Writer || role.Next != c.plan.Next {
 		c.plan, c.until = role, time.Now().Add(holdLimit)
 		time.AfterFunc(holdLimit, func() {
 			c.mu.Lock()

@@ -28,7 +28,11 @@ func donate(ctx context.Context, o options, source *mtls.Source, stdout, stderr 
 	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
 	defer stop()
 	f := frames{c}
-	if err := f.header(header{Version: version, Full: !o.bypass, GTID: o.gtid, Domain: o.domain}); err != nil {
+	h := header{Version: version, Full: !o.bypass, GTID: o.gtid, Domain: o.domain}
+	if h.Full {
+		h.Size = sizeOf(o.dir)
+	}
+	if err := f.header(h); err != nil {
 		return fmt.Errorf("send header: %w", err)
 	}
 	if o.bypass {

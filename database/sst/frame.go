@@ -14,6 +14,7 @@ type header struct {
 	Full    bool   `json:"full"`   // a copy follows; otherwise mariadbd sends the missing changes itself
 	GTID    string `json:"gtid"`   // UUID:SEQNO of the donor when it was asked
 	Domain  string `json:"domain"` // wsrep_gtid_domain_id
+	Size    int64  `json:"size"`   // about how many bytes a full copy will be; 0: not known
 }
 
 const (

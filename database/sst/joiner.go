@@ -51,7 +51,7 @@ func join(ctx context.Context, o options, source *mtls.Source, stdout, stderr io
 	}
 	position := h.GTID + " " + h.Domain
 	if h.Full {
-		if position, err = receive(ctx, o, u, stderr); err != nil {
+		if position, err = receive(ctx, o, u, h.Size, stderr); err != nil {
 			return err
 		}
 	}
@@ -93,9 +93,10 @@ func (p patient) Read(b []byte) (int, error) {
 }
 
 // receive replaces the data folder's content by the copy and returns its position.
-func receive(ctx context.Context, o options, u *unframed, stderr io.Writer) (string, error) {
+func receive(ctx context.Context, o options, u *unframed, size int64, stderr io.Writer) (string, error) {
 	in := filepath.Join(o.dir, inbox)
-	if err := os.WriteFile(filepath.Join(o.dir, ProgressFile), nil, 0o600); err != nil {
+	p := &progress{r: u, path: filepath.Join(o.dir, ProgressFile), Progress: Progress{Total: size}}
+	if err := p.write(); err != nil {
 		return "", err
 	}
 	if err := clear(o.dir); err != nil {
@@ -105,7 +106,7 @@ func receive(ctx context.Context, o options, u *unframed, stderr io.Writer) (str
 		return "", err
 	}
 	unpack := exec.CommandContext(ctx, "mbstream", "-x", "-C", in)
-	unpack.Stdin = u
+	unpack.Stdin = p
 	if err := run(unpack, "unpack", stderr); err != nil {
 		return "", err
 	}

@@ -52,3 +52,39 @@ type RouterStatus struct {
 	Refused    uint64 `json:"refused"`     // since the start: answers that were the router's own errors
 	Statements uint64 `json:"statements"`  // since the start
 }
+
+// DatabaseStatus is what a server's supervisor of the database says when it is inspected.
+type DatabaseStatus struct {
+	State   string `json:"state"`             // one of the Database… states
+	Problem string `json:"problem,omitempty"` // why it is not synced, or what is to be done
+	Writer  string `json:"writer,omitempty"`
+	Epoch   int64  `json:"epoch"`
+
+	UUID  string   `json:"uuid,omitempty"` // of the history that it holds
+	Seqno int64    `json:"seqno"`          // the last position that is committed here; -1: not known
+	Queue int64    `json:"queue"`          // transactions received and not yet applied
+	Group []string `json:"group,omitempty"`
+
+	Threads int64         `json:"threads"`        // open connections to mariadbd
+	Free    uint64        `json:"free,omitempty"` // bytes on the data folder's disk
+	Copy    *DatabaseCopy `json:"copy,omitempty"` // the full copy that it is receiving
+	Checked time.Time     `json:"checked"`        // when this was found
+
+	Committed int64            `json:"committed,omitempty"` // up to which is known to be on the writer's disk
+	Choices   []DatabaseChoice `json:"choices,omitempty"`   // while no node is synced: who could start, and what that would lose
+}
+
+// DatabaseCopy is how far a full copy has come.
+type DatabaseCopy struct {
+	Bytes   int64 `json:"bytes"`
+	Total   int64 `json:"total,omitempty"` // about; 0: not known
+	Percent int   `json:"percent"`
+}
+
+// DatabaseChoice is what would be lost if server started the group alone.
+type DatabaseChoice struct {
+	Server string   `json:"server"`
+	Seqno  int64    `json:"seqno"`
+	Loses  []string `json:"loses"` // in words; empty: nothing that is known of
+	Lose   []string `json:"lose"`  // servers whose data would be given up, as far as they hold more or other
+}

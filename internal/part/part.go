@@ -12,6 +12,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"slices"
+	"time"
 
 	"trivet/site"
 )
@@ -106,10 +107,11 @@ type State struct {
 	Members  []Member   `json:"members"` // every server of the site, in the site's order
 	Quorum   bool       `json:"quorum"`  // whether the cluster can agree on changes now
 
-	AddressHolder string       `json:"address_holder,omitempty"` // server that holds the floating address; empty: nobody yet
-	Database      DatabaseRole `json:"database"`
-	Release       Release      `json:"release"`
-	Instances     []Instance   `json:"instances,omitempty"` // the app's instances on this server, for web
+	AddressHolder string         `json:"address_holder,omitempty"` // server that holds the floating address; empty: nobody yet
+	Database      DatabaseRole   `json:"database"`
+	Record        DatabaseRecord `json:"record,omitzero"` // for part database only
+	Release       Release        `json:"release"`
+	Instances     []Instance     `json:"instances,omitempty"` // the app's instances on this server, for web
 
 	Identity     KeyPair           `json:"identity"`               // this part's own identity between servers
 	Bundle       []byte            `json:"bundle,omitempty"`       // PEM: the roots that sign identities
@@ -152,6 +154,10 @@ type DatabaseMember struct {
 	UUID  string `json:"uuid,omitempty"`  // of the Galera cluster whose history it holds
 	Seqno int64  `json:"seqno,omitempty"` // last committed position, known while it is down; -1 unknown
 	Gcomm string `json:"gcomm,omitempty"` // wsrep_gcomm_uuid while it runs
+	Group string `json:"group,omitempty"` // the servers in its Galera group, by name, with commas between, while that may write
+
+	Start string `json:"start,omitempty"` // the newest of DatabaseRole.Starts that its data took part in
+	Old   bool   `json:"old,omitempty"`   // its data folder is an older copy of the one that mariadbd last ran on
 
 	Accepts string `json:"accepts,omitempty"` // of the writer: fingerprint of the newest password that the app's user can sign in with
 }
@@ -172,6 +178,46 @@ type DatabaseRole struct {
 	Epoch     int64  `json:"epoch"`               // grows with every change of Writer
 	Bootstrap string `json:"bootstrap,omitempty"` // server that was last agreed to start the Galera cluster alone
 	UUID      string `json:"uuid,omitempty"`      // of the agreed history; empty before the first bring-up
+
+	Starts []DatabaseStart `json:"starts,omitempty"` // of the group by one server alone, the newest last
+	Force  DatabaseForce   `json:"force,omitzero"`   // what an operator wants started; zero: nothing
+}
+
+// DatabaseStart is an agreed start of the group by one server alone. A data
+// folder that did not take part in it may hold more than that server did: that
+// is no part of the history.
+type DatabaseStart struct {
+	ID     string    `json:"id"`
+	Server string    `json:"server"`
+	Seqno  int64     `json:"seqno"` // the position that it went on from; -1: from nothing
+	At     time.Time `json:"at"`
+	Forced bool      `json:"forced,omitempty"` // an operator's word stood for what was not known
+	Lost   []string  `json:"lost,omitempty"`   // servers whose data the operator gave up
+}
+
+// DatabaseForce is an operator's word that server is to start the group alone,
+// whatever the servers in Lose hold.
+type DatabaseForce struct {
+	Server string   `json:"server"`
+	Lose   []string `json:"lose,omitempty"`
+}
+
+// LastStart is the newest start; zero if there was none.
+func (r DatabaseRole) LastStart() DatabaseStart {
+	if len(r.Starts) == 0 {
+		return DatabaseStart{}
+	}
+	return r.Starts[len(r.Starts)-1]
+}
+
+// DatabaseRecord is what the cluster remembers of the database's past. By it
+// an old copy of a data folder is known for one.
+type DatabaseRecord struct {
+	UUID      string           `json:"uuid,omitempty"`      // the history that the next three are of
+	Start     string           `json:"start,omitempty"`     // the newest of DatabaseRole.Starts at that time
+	Committed int64            `json:"committed,omitempty"` // a position up to which all was on the writer's disk
+	Epoch     int64            `json:"epoch,omitempty"`     // whose writer has all that was acknowledged before it
+	Launches  map[string]int64 `json:"launches,omitempty"`  // by server: how often mariadbd was started on its data folder
 }
 
 // Release is an unpacked version of the site's files.
