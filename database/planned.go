@@ -1,6 +1,7 @@
 package database
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,21 +25,28 @@ const (
 	restartGrace  = 20 * time.Second
 )
 
-// successor is who is to take over from this server, because that is drained; empty: nobody.
+// successor is who is to take over from this server, because that is drained or
+// its disk is nearly full; empty: nobody.
 func (v view) successor() string {
 	self, _ := part.State{Members: v.members}.Member(v.self)
-	if !v.quorum || !self.Drained || v.role.Writer != v.self || v.role.Next != "" {
+	if !v.quorum || v.role.Writer != v.self || v.role.Next != "" || !self.Drained && !v.disk.below(diskStart) {
 		return ""
 	}
+	second := ""
 	for _, name := range (ballot{v}).candidates() {
-		if m, _ := (part.State{Members: v.members}).Member(name); !m.Drained {
+		m, _ := part.State{Members: v.members}.Member(name)
+		switch {
+		case name == v.self || m.Drained:
+		case !m.Database.Short:
 			return name
+		case self.Drained:
+			second = cmp.Or(second, name)
 		}
 	}
-	return ""
+	return second
 }
 
-// plan moves the writer away from this server: to the planned one, or off a drained server.
+// plan moves the writer away from this server: to the planned one, or because it should not be here.
 func (d *Database) plan(ctx context.Context, v view) {
 	if next := v.successor(); next != "" {
 		d.propose(ctx, &d.role, func(ctx context.Context) error { return d.cfg.PlanWriter(ctx, v.role.Epoch, next) })

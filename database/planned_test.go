@@ -29,6 +29,7 @@ func three(changes map[string]func(*part.Member)) []part.Member {
 }
 
 func drained(m *part.Member) { m.Drained = true }
+func short(m *part.Member)   { m.Database.Short = true }
 
 // running is the view of a server whose database is synced with the two others'.
 func running(self, writer string, changes map[string]func(*part.Member)) view {
@@ -52,8 +53,16 @@ func TestSuccessor(t *testing.T) {
 		"the first is, too":     {"s2", "", changes{"s1": drained, "s2": drained}, "s3"},
 		"planned already":       {"s2", "s3", changes{"s2": drained}, ""},
 		"drained, not a writer": {"s1", "", changes{"s1": drained}, ""},
+		"its disk is short":     {"s2", "", changes{"s2": short}, "s1"},
+		"all disks are":         {"s2", "", changes{"s1": short, "s2": short, "s3": short}, ""},
+		"one has room":          {"s2", "", changes{"s1": short, "s2": short}, "s3"},
+		"drained, others short": {"s2", "", changes{"s1": short, "s2": drained, "s3": short}, "s1"},
+		"drained, one has room": {"s2", "", changes{"s1": short, "s2": drained}, "s3"},
 	} {
 		v := running(c.self, "s2", c.changes)
+		if self, _ := (part.State{Members: v.members}).Member(c.self); self.Database.Short {
+			v.disk = disk{known: true, free: diskStop}
+		}
 		v.role.Next = c.next
 		if got := v.successor(); got != c.want {
 			t.Errorf("%s: got %q, want %q", name, got, c.want)

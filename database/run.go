@@ -303,7 +303,7 @@ func (d *Database) publish(v view, a action) {
 	if m.State == part.DatabaseDown || m.State == part.DatabaseEmpty {
 		m.Gcomm = d.gcomm
 	}
-	m.Accepts = d.accepts(v)
+	m.Accepts, m.Short = d.accepts(v), v.disk.below(diskStart)
 	d.mu.Lock()
 	if fmt.Sprint(d.problem) != fmt.Sprint(err) {
 		d.log.Info("database", "state", m.State, "problem", err)

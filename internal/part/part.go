@@ -159,6 +159,7 @@ type DatabaseMember struct {
 	Start string `json:"start,omitempty"` // the newest of DatabaseRole.Starts that its data took part in
 	Old   bool   `json:"old,omitempty"`   // its data folder is an older copy of the one that mariadbd last ran on
 
+	Short   bool   `json:"short,omitempty"`   // its disk is nearly full
 	Accepts string `json:"accepts,omitempty"` // of the writer: fingerprint of the newest password that the app's user can sign in with
 }
 
