@@ -215,6 +215,8 @@ type Database struct {
 	Connections int `json:"connections" yaml:"connections"`
 	// Rotate is how old the user's password may become before trivet changes it, and rolls the app's instances; 0s: it is changed by command only.
 	Rotate Duration `json:"rotate" yaml:"rotate"`
+	// SlowQuery is how long a statement may take before it is noted as slow, and logged without its literals.
+	SlowQuery Duration `json:"slow_query" yaml:"slow_query"`
 }
 
 // Monitor watches all of it.
@@ -250,7 +252,7 @@ func Default() Site {
 			Health:    Health{Path: "/healthz", Status: "200-299", Interval: seconds(2), Timeout: seconds(1), Rise: 1, Fall: 3},
 			Grace:     seconds(10),
 		},
-		Database: Database{Connections: 150, Rotate: Duration(90 * 24 * time.Hour)},
+		Database: Database{Connections: 150, Rotate: Duration(90 * 24 * time.Hour), SlowQuery: seconds(1)},
 		Monitor:  Monitor{Retention: Duration(48 * time.Hour)},
 	}
 }

@@ -163,6 +163,7 @@ func (r *report) database(d Database) {
 	if d.Rotate != 0 {
 		r.between("database.rotate", d.Rotate, time.Hour, 10*366*24*time.Hour)
 	}
+	r.between("database.slow_query", d.SlowQuery, time.Millisecond, time.Hour)
 }
 
 func (r *report) databaseName(key, name string, reserved []string) {

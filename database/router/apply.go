@@ -42,6 +42,7 @@ func (r *Router) Apply(_ context.Context, s part.State) error {
 		if n := s.Site.Database.Connections; n > 0 {
 			limit = n
 		}
+		r.digests.SlowFrom(time.Duration(s.Site.Database.SlowQuery))
 	}
 	r.credentials.Store(&cr)
 	r.gate.resize(limit)

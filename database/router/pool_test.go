@@ -2,12 +2,12 @@ package router
 
 import (
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"trivet/database/router/digest"
 	"trivet/database/router/wire"
 	"trivet/internal/part"
 )
@@ -126,37 +126,29 @@ func TestReadsPassByTheDead(t *testing.T) {
 	}
 }
 
-// noted are the statements that an Observer was told of.
-type noted struct {
-	mu  sync.Mutex
-	all []string
-}
-
-func (n *noted) Statement(text []byte, _ time.Duration, failed bool) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if failed {
-		text = append([]byte("failed: "), text...)
-	}
-	n.all = append(n.all, string(text[:min(len(text), 40)]))
-}
-
-func TestObserver(t *testing.T) {
-	n := &noted{}
-	s := &site{t: t, address: map[string]string{"s1": "127.0.81.1", "s2": "127.0.81.2"}, password: appPassword, observer: n, database: map[string]string{"s1": shared(t, 0).socket}}
-	s.startAll()
+// Statements are counted by their form, whatever they were sent by.
+func TestDigests(t *testing.T) {
+	s := newSite(t)
 	s.elect("s1", "s1")
 	r := dial(t, s.app["s1"], 0)
 	r.good(wire.Query, "DO 1")
 	r.good(wire.Ping, "")
 	r.ask(wire.Query, "nonsense")
-	reply, _ := r.good(wire.StmtPrepare, "SELECT 2")
+	reply, _ := r.good(wire.StmtPrepare, "SELECT 2 UNION SELECT 3")
 	r.good(wire.StmtExecute, number(reply.Statement)+"\x00\x01\x00\x00\x00")
 	r.good(wire.Query, "DO LENGTH('"+strings.Repeat("x", 100<<10)+"')")
-	want := []string{"DO 1", "failed: nonsense", "SELECT 2", "DO LENGTH('" + strings.Repeat("x", 29)}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if diff := cmp.Diff(want, n.all); diff != "" {
+	r.good(wire.Ping, "") // a statement is counted after its answer, and before the next request
+	v, err := s.routers["s1"].Inspect(t.Context())
+	must(t, err)
+	got := map[string]digest.Totals{}
+	for _, d := range v.(Status).Queries.Digests {
+		d.Time, d.Max = 0, 0
+		got[d.Text] = d.Totals
+	}
+	want := map[string]digest.Totals{
+		"do ?": {Count: 1}, "nonsense": {Count: 1, Errors: 1}, "select ? union select ?": {Count: 1, Rows: 2}, "do length(…": {Count: 1},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
@@ -166,10 +158,11 @@ func TestInspect(t *testing.T) {
 	s.elect("s1", "s1", "s2")
 	c := dial(t, s.app["s2"], 0)
 	c.good(wire.Query, "DO 1")
+	c.good(wire.Ping, "") // a statement is counted after its answer, and before the next request
 	got := func(server string) part.RouterStatus {
 		v, err := s.routers[server].Inspect(t.Context())
 		must(t, err)
-		return v.(part.RouterStatus)
+		return v.(Status).RouterStatus
 	}
 	if diff := cmp.Diff(part.RouterStatus{Writer: "s1", Epoch: 1, Reads: "s2", Clients: 1, Statements: 1}, got("s2")); diff != "" {
 		t.Errorf("caller (-want +got):\n%s", diff)

@@ -39,6 +39,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"trivet/database/router/digest"
 	"trivet/internal/metric"
 	"trivet/internal/mtls"
 	"trivet/internal/part"
@@ -53,12 +54,6 @@ const (
 	upkeep        = 15 * time.Second
 )
 
-// Observer is told of each statement that was answered or failed. It must not
-// keep text. Of a long statement, text is the beginning.
-type Observer interface {
-	Statement(text []byte, took time.Duration, failed bool)
-}
-
 // Config is what New needs.
 type Config struct {
 	Log        *slog.Logger
@@ -69,9 +64,8 @@ type Config struct {
 	ReadSocket net.Listener // the same as a unix socket; may be nil
 	Tunnel     net.Listener // PortTunnel of this server's address, for the routers of the others
 
-	Observer   Observer // may be nil
-	Database   string   // mariadbd's unix socket; empty: part.SQLSocket
-	TunnelPort int      // of the others; 0: part.PortTunnel
+	Database   string // mariadbd's unix socket; empty: part.SQLSocket
+	TunnelPort int    // of the others; 0: part.PortTunnel
 }
 
 // Router leads database sessions. It implements part.Part and part.Inspector.
@@ -87,6 +81,7 @@ type Router struct {
 	writes, reads *pool
 	own           *targets // this server's database, for others' reads
 	course        course
+	digests       *digest.Table
 
 	gate      gate
 	sessions  sessions
@@ -117,6 +112,7 @@ func New(cfg Config) *Router {
 	r.version.Store(&version)
 	r.credentials.Store(&credentials{})
 	r.register(cfg.Metrics)
+	r.digests = digest.New(cfg.Log, cfg.Metrics)
 	return r
 }
 

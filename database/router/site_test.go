@@ -33,7 +33,6 @@ type site struct {
 	stop      map[string]func()
 	ended     map[string]func() error
 	limit     int
-	observer  Observer
 	password  string
 	old       string
 }
@@ -92,7 +91,7 @@ func (s *site) start(name string) {
 	r := New(Config{
 		Log: slog.New(slog.DiscardHandler), Metrics: metric.NewRegistry(),
 		SQL: sql, Socket: listen(s.t, "unix", s.socket[name]), Read: read,
-		Tunnel: tunnel, Database: s.database[name], TunnelPort: s.port, Observer: s.observer,
+		Tunnel: tunnel, Database: s.database[name], TunnelPort: s.port,
 	})
 	s.routers[name] = r
 	s.stop[name], s.ended[name] = run(s.t, r)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"trivet/database/router/digest"
 	"trivet/database/router/wire"
 )
 
@@ -22,8 +23,9 @@ type turn struct {
 	passed    bool       // some of the answer is with the client
 }
 
-// longestText is how much of a statement is kept to be seen, if it is not whole in memory.
-const longestText = 4 << 10
+// longestText is how much of a statement is kept to be seen, if it is not whole
+// in memory: enough for its digest, and to show that there was more.
+const longestText = digest.Seen + 1
 
 // errNotReady is mariadbd's word that it is not in a group that may write now,
 // and has not done anything.
@@ -254,15 +256,14 @@ func (s *session) observe(t *turn, err error) {
 		return
 	}
 	s.r.meters.statements.Inc()
-	o := s.r.cfg.Observer
-	if o == nil {
-		return
-	}
 	text := t.text
 	if t.statement != nil {
 		text = t.statement.text
 	}
-	o.Statement(text, time.Since(t.began), err != nil || s.reply.Code != 0)
+	s.r.digests.Observe(digest.Statement{
+		Text: text, Plain: s.reply.Status&wire.StatusPlainBackslash != 0,
+		Took: time.Since(t.began), Failed: err != nil || s.reply.Code != 0, Rows: s.reply.Rows,
+	})
 }
 
 // notReady reports whether e is wsrep's refusal to do anything.

@@ -112,6 +112,27 @@ func TestServeNativeHistogram(t *testing.T) {
 	}
 }
 
+// What was counted elsewhere is as if it had been observed.
+func TestHistogramFunc(t *testing.T) {
+	r := NewRegistry()
+	r.HistogramFunc("trivet_test_seconds", "Time.", func() Buckets {
+		return Buckets{Schema: 1, Count: 3, Sum: 0.502, Positive: map[int]int64{-19: 2, -2: 1}}
+	})
+	data := read(t, serve(t, r, t.TempDir()), "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited")
+	size, n := binary.Uvarint(data)
+	if n <= 0 || int(size) > len(data)-n {
+		t.Fatalf("%d bytes are no delimited message", len(data))
+	}
+	var family dto.MetricFamily
+	if err := proto.Unmarshal(data[n:n+int(size)], &family); err != nil {
+		t.Fatal(err)
+	}
+	got := family.GetMetric()[0].GetHistogram()
+	if got.GetSampleCount() != 3 || got.GetSampleSum() != 0.502 || got.GetSchema() != 1 || len(got.GetPositiveSpan()) != 2 || got.GetPositiveSpan()[0].GetOffset() != -19 {
+		t.Errorf("got %v", got)
+	}
+}
+
 func TestServeReplacesDeadSocket(t *testing.T) {
 	dir := t.TempDir()
 	l, err := net.Listen("unix", filepath.Join(dir, "web.sock"))

@@ -29,6 +29,7 @@ type Reply struct {
 	Code      uint16 // of the error that ended it; 0: none
 	Statement uint32 // that a COM_STMT_PREPARE made
 	Params    uint16 // of that statement
+	Rows      uint64 // that have come, of all results
 
 	deprecate bool
 	phase     phase
@@ -130,6 +131,7 @@ func (a *Reply) packet(n int, payload []byte) error {
 		if a.endsRows(n, payload[0]) {
 			return a.lastRow(payload)
 		}
+		a.Rows++
 		return nil
 	}
 	return fmt.Errorf("%w: one after the end", ErrMalformed)
