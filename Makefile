@@ -8,7 +8,7 @@ GO      := CGO_ENABLED=0 go
 RACE    := CGO_ENABLED=1 go test -race -shuffle=on
 RING    := trivet/e2e
 
-.PHONY: up build deps deps-test test test-unit test-lab lint format generate bench bench-balancer clean
+.PHONY: up build deps deps-test test test-unit test-lab lint format generate bench bench-balancer bench-database clean
 
 up: deps build ## install what is needed, build, start the lab
 	./trivet up
@@ -47,6 +47,9 @@ bench-balancer: ## the engine beside nginx, HAProxy, Caddy and net/http, in CPU 
 	@scripts/deps bench
 	$(GO) build -trimpath -o tmp/bench-balancer ./proxy/bench
 	tmp/bench-balancer $(ARGS)
+
+bench-database: build ## the database: router beside mariadbd's own socket, bring-up, joins, failover, memory
+	$(GO) run ./e2e/dbbench $(ARGS)
 
 clean:
 	rm -f trivet

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"trivet/e2e"
+	"trivet/e2e/measure"
 )
 
 // Goals of the first release.
@@ -28,13 +29,13 @@ const (
 type bench struct {
 	lab    *e2e.Lab
 	idle   time.Duration
-	report Report
+	report measure.Report
 }
 
 // measure makes the lab, and leaves it running.
 func (b *bench) measure(ctx context.Context) error {
 	var err error
-	if b.report.Machine, err = machine(ctx, b.lab); err != nil {
+	if b.report.Machine, err = measure.Look(ctx, b.lab); err != nil {
 		return err
 	}
 	if _, err := b.lab.Run(ctx, "down"); err != nil { // what an interrupted run left
@@ -74,7 +75,7 @@ func (b *bench) bringUp(ctx context.Context) error {
 		if _, err := b.lab.Up(ctx); err != nil {
 			return err
 		}
-		b.report.add(group, c.name, time.Since(begun).Seconds(), unitSeconds, c.goal)
+		b.report.Add(group, c.name, time.Since(begun).Seconds(), measure.Seconds, c.goal)
 	}
 	return nil
 }
@@ -90,22 +91,22 @@ func (b *bench) watchIdle(ctx context.Context) error {
 	}
 	const group = "idle, three servers together"
 	percent := func(d time.Duration) float64 { return 100 * d.Seconds() / elapsed.Seconds() }
-	b.report.add(group, "all trivet processes", percent(ofTrivet(cpu)), unitPercent, goalIdle)
-	for _, kind := range trivetKinds {
-		b.report.add(group, "  "+kind, percent(cpu[kind]), unitPercent, 0)
+	b.report.Add(group, "all trivet processes", percent(measure.OfTrivet(cpu)), measure.Percent, goalIdle)
+	for _, kind := range measure.TrivetKinds {
+		b.report.Add(group, "  "+kind, percent(cpu[kind]), measure.Percent, 0)
 	}
-	b.report.add(group, "app", percent(cpu[kindApp]), unitPercent, 0)
-	b.report.add(group, "mariadbd", percent(cpu[kindDatabase]), unitPercent, 0)
+	b.report.Add(group, "app", percent(cpu[measure.KindApp]), measure.Percent, 0)
+	b.report.Add(group, "mariadbd", percent(cpu[measure.KindDatabase]), measure.Percent, 0)
 	b.memory("memory of an idle server (PSS)", after)
 	return nil
 }
 
 // during runs f, after a pause, and returns what each kind of process spent in the meantime.
-func (b *bench) during(ctx context.Context, f func() error, first time.Duration) (map[string]time.Duration, map[int]process, time.Duration, error) {
+func (b *bench) during(ctx context.Context, f func() error, first time.Duration) (map[string]time.Duration, map[int]measure.Process, time.Duration, error) {
 	if err := pause(ctx, first); err != nil {
 		return nil, nil, 0, err
 	}
-	before, err := processes(ctx, b.lab)
+	before, err := measure.Processes(ctx, b.lab)
 	if err != nil {
 		return nil, nil, 0, err
 	}
@@ -114,22 +115,22 @@ func (b *bench) during(ctx context.Context, f func() error, first time.Duration)
 		return nil, nil, 0, err
 	}
 	elapsed := time.Since(begun)
-	after, err := processes(ctx, b.lab)
-	return spent(before, after), after, elapsed, err
+	after, err := measure.Processes(ctx, b.lab)
+	return measure.Spent(before, after), after, elapsed, err
 }
 
-func (b *bench) memory(group string, all map[int]process) {
+func (b *bench) memory(group string, all map[int]measure.Process) {
 	const mb = 1e6
 	for _, server := range e2e.Servers {
-		trivet, app, database := memory(all, server)
-		b.report.add(group, server+" trivet processes", float64(trivet)/mb, unitMemory, goalMemory)
-		b.report.add(group, server+" app", float64(app)/mb, unitMemory, 0)
-		b.report.add(group, server+" mariadbd", float64(database)/mb, unitMemory, 0)
+		trivet, app, database := measure.Memory(all, server)
+		b.report.Add(group, server+" trivet processes", float64(trivet)/mb, measure.Megabytes, goalMemory)
+		b.report.Add(group, server+" app", float64(app)/mb, measure.Megabytes, 0)
+		b.report.Add(group, server+" mariadbd", float64(database)/mb, measure.Megabytes, 0)
 	}
 }
 
 func (b *bench) memoryAfter(ctx context.Context) error {
-	all, err := processes(ctx, b.lab)
+	all, err := measure.Processes(ctx, b.lab)
 	if err != nil {
 		return err
 	}
@@ -159,12 +160,12 @@ func (b *bench) request(ctx context.Context) error {
 	}
 	group := fmt.Sprintf("CPU per request at %d/s, idle cost included", rate)
 	each := func(d time.Duration) float64 { return float64(d.Microseconds()) / float64(n) }
-	b.report.add(group, "all trivet processes", each(ofTrivet(cpu)), unitRequest, 0)
-	for _, kind := range trivetKinds[1:] {
-		b.report.add(group, "  "+kind, each(cpu[kind]), unitRequest, 0)
+	b.report.Add(group, "all trivet processes", each(measure.OfTrivet(cpu)), measure.PerRequest, 0)
+	for _, kind := range measure.TrivetKinds[1:] {
+		b.report.Add(group, "  "+kind, each(cpu[kind]), measure.PerRequest, 0)
 	}
-	b.report.add(group, "app", each(cpu[kindApp]), unitRequest, 0)
-	b.report.add(group, "mariadbd", each(cpu[kindDatabase]), unitRequest, 0)
+	b.report.Add(group, "app", each(cpu[measure.KindApp]), measure.PerRequest, 0)
+	b.report.Add(group, "mariadbd", each(cpu[measure.KindDatabase]), measure.PerRequest, 0)
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"trivet/e2e"
+	"trivet/e2e/measure"
 )
 
 // fault is one thing that happens to a server.
@@ -63,11 +64,11 @@ func (b *bench) fault(ctx context.Context, f fault) error {
 	if err != nil {
 		return err
 	}
-	b.report.add(group, "longest gap between acknowledged posts", l.Gap(begun, ended).Seconds(), unitSeconds, goalResume)
-	b.report.add(group, "longest time without an answer at the address", p.gap(begun, ended).Seconds(), unitSeconds, 0)
-	b.report.add(group, "failed GETs", float64(len(l.Failed)), unitRequests, 0)
-	b.report.add(group, "posts not acknowledged", float64(len(l.Lost)), unitPosts, 0)
-	b.report.add(group, "acknowledged posts lost", float64(len(missing)), unitPosts, 0)
+	b.report.Add(group, "longest gap between acknowledged posts", l.Gap(begun, ended).Seconds(), measure.Seconds, goalResume)
+	b.report.Add(group, "longest time without an answer at the address", p.gap(begun, ended).Seconds(), measure.Seconds, 0)
+	b.report.Add(group, "failed GETs", float64(len(l.Failed)), measure.Requests, 0)
+	b.report.Add(group, "posts not acknowledged", float64(len(l.Lost)), measure.Posts, 0)
+	b.report.Add(group, "acknowledged posts lost", float64(len(missing)), measure.Posts, 0)
 	_, err = b.lab.Run(ctx, "lab", f.end, server)
 	return err
 }

@@ -65,5 +65,5 @@ func run(lab *e2e.Lab, idle time.Duration, asJSON bool) error {
 		e.SetIndent("", "  ")
 		return e.Encode(b.report)
 	}
-	return b.report.print(os.Stdout)
+	return b.report.Print(os.Stdout)
 }

@@ -1,4 +1,4 @@
-package main
+package measure
 
 import (
 	"context"
@@ -16,23 +16,23 @@ import (
 
 // Kinds of processes besides trivet's own, which are named by their command.
 const (
-	kindApp      = "app"
-	kindDatabase = "mariadbd"
+	KindApp      = "app"
+	KindDatabase = "mariadbd"
 )
 
-// trivetKinds are trivet's own processes on each server.
-var trivetKinds = []string{"lab-init", "node", "balancer", "web", "router", "monitor"}
+// TrivetKinds are trivet's own processes on each server.
+var TrivetKinds = []string{"lab-init", "node", "balancer", "web", "router", "monitor"}
 
-// process is one process of one server.
-type process struct {
-	server, kind string
-	cpu          time.Duration // that it has used since it began
-	pss          int64         // bytes: its own memory, and its share of what it shares
+// Process is one process of one server.
+type Process struct {
+	Server, Kind string
+	CPU          time.Duration // that it has used since it began
+	PSS          int64         // bytes: its own memory, and its share of what it shares
 }
 
-// processes looks at all processes of the lab, by pid.
-func processes(ctx context.Context, lab *e2e.Lab) (map[int]process, error) {
-	all := map[int]process{}
+// Processes looks at all processes of the lab, by pid.
+func Processes(ctx context.Context, lab *e2e.Lab) (map[int]Process, error) {
+	all := map[int]Process{}
 	for _, server := range e2e.Servers {
 		out, err := exec.CommandContext(ctx, "ip", "netns", "pids", lab.Namespace(server)).Output()
 		if err != nil {
@@ -44,7 +44,7 @@ func processes(ctx context.Context, lab *e2e.Lab) (map[int]process, error) {
 				return nil, fmt.Errorf("list processes of %s: %w", server, err)
 			}
 			if p, ok := look(pid); ok {
-				p.server = server
+				p.Server = server
 				all[pid] = p
 			}
 		}
@@ -53,21 +53,21 @@ func processes(ctx context.Context, lab *e2e.Lab) (map[int]process, error) {
 }
 
 // look reads one process (proc(5)); it may just have ended.
-func look(pid int) (process, bool) {
+func look(pid int) (Process, bool) {
 	dir := filepath.Join("/proc", strconv.Itoa(pid))
 	line, err := os.ReadFile(filepath.Join(dir, "cmdline"))
 	if err != nil || len(line) == 0 {
-		return process{}, false
+		return Process{}, false
 	}
 	stat, err := os.ReadFile(filepath.Join(dir, "stat"))
 	if err != nil {
-		return process{}, false
+		return Process{}, false
 	}
-	p := process{kind: kindOf(strings.Split(string(line), "\x00")), cpu: used(string(stat))}
+	p := Process{Kind: kindOf(strings.Split(string(line), "\x00")), CPU: used(string(stat))}
 	for l := range strings.Lines(host.Content(filepath.Join(dir, "smaps_rollup"))) {
 		if kb, ok := strings.CutPrefix(l, "Pss:"); ok {
-			_, _ = fmt.Sscan(kb, &p.pss)
-			p.pss <<= 10
+			_, _ = fmt.Sscan(kb, &p.PSS)
+			p.PSS <<= 10
 		}
 	}
 	return p, true
@@ -76,10 +76,10 @@ func look(pid int) (process, bool) {
 // kindOf names the kind of a process by its command line.
 func kindOf(args []string) string {
 	switch name := filepath.Base(args[0]); {
-	case name == kindDatabase || name == "mysqld":
-		return kindDatabase
+	case name == KindDatabase || name == "mysqld":
+		return KindDatabase
 	case !strings.HasPrefix(name, "trivet") || len(args) < 2:
-		return kindApp
+		return KindApp
 	case args[1] == "worker" && len(args) > 2:
 		return args[2]
 	}
@@ -99,37 +99,37 @@ func used(stat string) time.Duration {
 	return time.Duration(ticks) * 10 * time.Millisecond
 }
 
-// spent is what each kind has used between two looks.
-func spent(before, after map[int]process) map[string]time.Duration {
+// Spent is what each kind has used between two looks.
+func Spent(before, after map[int]Process) map[string]time.Duration {
 	out := map[string]time.Duration{}
 	for pid, p := range after {
-		out[p.kind] += p.cpu - before[pid].cpu
+		out[p.Kind] += p.CPU - before[pid].CPU
 	}
 	return out
 }
 
-// ofTrivet sums what belongs to trivet's own processes.
-func ofTrivet(spent map[string]time.Duration) time.Duration {
+// OfTrivet sums what belongs to trivet's own processes.
+func OfTrivet(spent map[string]time.Duration) time.Duration {
 	var sum time.Duration
 	for kind, d := range spent {
-		if kind != kindApp && kind != kindDatabase {
+		if kind != KindApp && kind != KindDatabase {
 			sum += d
 		}
 	}
 	return sum
 }
 
-// memory is a server's memory in three parts: trivet's processes, app, database.
-func memory(all map[int]process, server string) (trivet, app, database int64) {
+// Memory is a server's memory in three parts: trivet's processes, app, database.
+func Memory(all map[int]Process, server string) (trivet, app, database int64) {
 	for _, p := range all {
 		switch {
-		case p.server != server:
-		case p.kind == kindApp:
-			app += p.pss
-		case p.kind == kindDatabase:
-			database += p.pss
+		case p.Server != server:
+		case p.Kind == KindApp:
+			app += p.PSS
+		case p.Kind == KindDatabase:
+			database += p.PSS
 		default:
-			trivet += p.pss
+			trivet += p.PSS
 		}
 	}
 	return trivet, app, database

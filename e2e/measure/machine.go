@@ -1,4 +1,4 @@
-package main
+package measure
 
 import (
 	"context"
@@ -28,7 +28,8 @@ type Machine struct {
 	Go        string  `json:"go"`
 }
 
-func machine(ctx context.Context, lab *e2e.Lab) (Machine, error) {
+// Look describes this machine, and the trivet and MariaDB that are measured.
+func Look(ctx context.Context, lab *e2e.Lab) (Machine, error) {
 	m := Machine{
 		Date: time.Now().UTC().Format("2006-01-02 15:04 MST"), Cores: runtime.NumCPU(), Go: runtime.Version(),
 		System: host.System(), Kernel: host.Content("/proc/sys/kernel/osrelease"),

@@ -1,4 +1,6 @@
-package main
+// Package measure is what the benchmarks of the lab share: the machine, what
+// its processes use, and the table of what was found.
+package measure
 
 import (
 	"fmt"
@@ -22,8 +24,8 @@ type Figure struct {
 	Reached *bool   `json:"reached,omitempty"`
 }
 
-// add notes a figure; a goal of 0 is none.
-func (r *Report) add(group, name string, value float64, unit string, goal float64) {
+// Add notes a figure; a goal of 0 is none.
+func (r *Report) Add(group, name string, value float64, unit string, goal float64) {
 	f := Figure{Group: group, Name: name, Value: value, Unit: unit, Goal: goal}
 	if goal > 0 {
 		reached := value < goal
@@ -32,8 +34,8 @@ func (r *Report) add(group, name string, value float64, unit string, goal float6
 	r.Figures = append(r.Figures, f)
 }
 
-// print writes the table.
-func (r *Report) print(w io.Writer) error {
+// Print writes the table.
+func (r *Report) Print(w io.Writer) error {
 	m := r.Machine
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	rows := [][]any{
@@ -80,7 +82,7 @@ func (f Figure) reached() string {
 // amount writes a value with as many digits as it is worth.
 func amount(v float64, unit string) string {
 	switch unit {
-	case unitSeconds, unitPercent:
+	case Seconds, Percent:
 		return fmt.Sprintf("%.2f %s", v, unit)
 	}
 	return fmt.Sprintf("%.0f %s", v, unit)
@@ -88,10 +90,13 @@ func amount(v float64, unit string) string {
 
 // Units of figures.
 const (
-	unitSeconds  = "s"
-	unitPercent  = "% of a core"
-	unitMemory   = "MB"
-	unitRequest  = "µs/request"
-	unitRequests = "requests"
-	unitPosts    = "posts"
+	Seconds    = "s"
+	Percent    = "% of a core"
+	Micros     = "µs"
+	Megabytes  = "MB"
+	PerRequest = "µs/request"
+	Rows       = "rows"
+	Errors     = "errors"
+	Requests   = "requests"
+	Posts      = "posts"
 )
