@@ -40,3 +40,22 @@ func one(b *testing.B, c *sql.Conn) {
 		b.Fatal(n, err)
 	}
 }
+
+// BenchmarkConnect is a connection with one statement, as of programs that keep none.
+func BenchmarkConnect(b *testing.B) {
+	s := newBenchSite(b)
+	for _, by := range []struct{ name, network, address string }{
+		{"direct", "unix", s.database["s1"]}, {"router-unix", "unix", s.socket["s1"]}, {"router-tunnel", "tcp", s.app["s2"]},
+	} {
+		b.Run(by.name, func(b *testing.B) {
+			db := openSQL(b, by.network, by.address, appUser, appPassword, appDatabase, nil)
+			db.SetMaxIdleConns(-1)
+			for b.Loop() {
+				c, err := db.Conn(b.Context())
+				must(b, err)
+				one(b, c)
+				_ = c.Close()
+			}
+		})
+	}
+}
