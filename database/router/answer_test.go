@@ -29,8 +29,11 @@ func TestAnswerInPieces(t *testing.T) {
 	answer := func(with []byte) (out []byte) {
 		sequence := byte(0)
 		for _, p := range [][]byte{
-			ok(0, more, with), {1}, []byte("\x03def"), []byte("\x011"), bytes.Repeat([]byte("r"), 500), ok(0xfe, more, with),
-			{2}, []byte("\x03def"), []byte("\x03def"), bytes.Repeat([]byte("r"), 2*answerChunk), bytes.Repeat([]byte("r"), answerChunk-9),
+			ok(0, more, with),
+			{1},
+			[]byte("\x03def"), []byte("\x011"), bytes.Repeat([]byte("r"), 500), ok(0xfe, more, with),
+			{2},
+			[]byte("\x03def"), []byte("\x03def"), bytes.Repeat([]byte("r"), 2*answerChunk), bytes.Repeat([]byte("r"), answerChunk-9),
 			ok(0xfe, more, with), ok(0, more, nil), ok(0, wire.StatusAutocommit, with),
 		} {
 			sequence++
