@@ -17,11 +17,11 @@ import (
 var edges = map[string][]string{
 	"trivet": {"cli"},
 	"cli": {
-		"balancer", "certificate", "console", "database/router", "database/router/digest", "database/sst", "internal/binary", "internal/part", "internal/release",
+		"balancer", "certificate", "console", "database/backup", "database/router", "database/router/digest", "database/sst", "internal/binary", "internal/part", "internal/release",
 		"internal/worker", "lab", "monitor", "node", "site", "web",
 	},
 	"node": {
-		"app", "certificate", "cluster", "database", "firewall", "internal/atomicfile", "internal/floating", "internal/metric",
+		"app", "certificate", "cluster", "database", "database/backup", "firewall", "internal/atomicfile", "internal/floating", "internal/metric",
 		"internal/mtls", "internal/pace", "internal/part", "internal/process", "internal/release", "internal/worker", "site",
 	},
 	"lab":     {"internal/account", "internal/atomicfile", "internal/binary", "internal/link", "internal/netns", "internal/part", "internal/process"},
@@ -35,6 +35,7 @@ var edges = map[string][]string{
 	},
 	"certificate":            {"internal/atomicfile", "internal/metric", "internal/mtls", "internal/part"},
 	"database":               {"database/sst", "internal/atomicfile", "internal/metric", "internal/pace", "internal/part", "internal/process", "site"},
+	"database/backup":        {"internal/metric", "internal/mtls", "internal/pace", "internal/part", "site"},
 	"database/router":        {"database/router/digest", "database/router/wire", "internal/metric", "internal/mtls", "internal/part"},
 	"database/router/digest": {"internal/metric"},
 	"database/sst":           {"internal/mtls", "internal/part"},
@@ -74,11 +75,14 @@ var edges = map[string][]string{
 // modules of others, each with the one package that may import it. golang.org/x/sys,
 // the kernel's own names, is free to all.
 var modules = map[string]string{
+	"filippo.io/age":                      "database/backup",
 	"github.com/go-sql-driver/mysql":      "database",
 	"github.com/google/nftables":          "firewall",
 	"github.com/invopop/jsonschema":       "site/schema",
+	"github.com/klauspost/compress":       "database/backup",
 	"github.com/landlock-lsm/go-landlock": "internal/worker",
 	"github.com/mdlayher/netlink":         "firewall",
+	"github.com/minio/minio-go/v7":        "database/backup",
 	"github.com/prometheus/client_golang": "internal/metric",
 	"github.com/prometheus/procfs":        "monitor",
 	"github.com/prometheus/prometheus":    "monitor",

@@ -9,5 +9,8 @@ var dbCommand = command{
 
 // dbCommands in the order in which help lists them; each has a file of its own.
 func dbCommands() []command {
-	return []command{dbStatusCommand, dbQueriesCommand, dbForceCommand, dbShellCommand, dbSwitchCommand, dbRestartCommand, dbRotateCommand}
+	return []command{
+		dbStatusCommand, dbQueriesCommand, dbForceCommand, dbShellCommand, dbSwitchCommand, dbRestartCommand, dbRotateCommand,
+		dbBackupCommand, dbBackupsCommand, dbRestoreCommand, dbDrillCommand,
+	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"trivet/balancer"
 	"trivet/console"
+	"trivet/database/backup"
 	"trivet/database/router"
 	"trivet/internal/part"
 	"trivet/internal/worker"
@@ -44,6 +45,13 @@ var workers = map[string]struct {
 	part.Balancer: {worker.Fence{}, buildBalancer},
 	part.Web:      {worker.Fence{Read: []string{part.ReleaseDir}}, buildWeb},
 	part.Router:   {worker.Fence{}, buildRouter},
+	part.Backup: {worker.Fence{
+		// MariaDB's programs, what they need, and what they copy: its folder may be
+		// made anew, so that the one above it is named.
+		Read:     []string{"/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/proc", "/sys", "/dev", part.LibDir},
+		Write:    []string{part.BackupDir},
+		Programs: true,
+	}, buildBackup},
 	part.Monitor: {worker.Fence{
 		// The system's certificates, for webhooks.
 		Read:  []string{"/proc", part.MetricsDir, part.ReleaseDir, "/etc/ssl/certs", "/usr/share/ca-certificates", "/usr/local/share/ca-certificates"},
@@ -100,6 +108,24 @@ func buildRouter(e *worker.Env) (part.Part, error) {
 		return nil, err
 	}
 	return router.New(router.Config{Log: e.Log, Metrics: e.Metrics, SQL: l[0], Socket: l[1], Read: l[2], ReadSocket: l[3], Tunnel: l[4]}), nil
+}
+
+func buildBackup(e *worker.Env) (part.Part, error) {
+	runtime.GOMAXPROCS(1) // as in runNode
+	l, err := listeners(e, "copies", "orders")
+	if err != nil {
+		return nil, err
+	}
+	return backup.New(backup.Config{
+		Log: e.Log, Metrics: e.Metrics, Peer: l[0], Control: l[1],
+		Hold: func(ctx context.Context, want bool) (bool, error) {
+			var mine bool
+			return mine, e.Call(ctx, node.CallBackupHold, want, &mine)
+		},
+		Record: func(ctx context.Context, r part.BackupRole) error {
+			return e.Call(ctx, node.CallBackupRecord, r, &struct{}{})
+		},
+	}), nil
 }
 
 func buildMonitor(e *worker.Env) (part.Part, error) {

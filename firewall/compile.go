@@ -25,6 +25,7 @@ var peerPorts = []struct {
 	{part.PortGalera, []string{part.UserMySQL}},
 	{part.PortIST, []string{part.UserMySQL}},
 	{part.PortSST, []string{part.UserMySQL}},
+	{part.PortBackup, []string{part.UserMySQL}},
 }
 
 const root = "root"
@@ -50,6 +51,7 @@ type topology struct {
 	admin    []netip.Prefix
 	egress   []hole
 	webhooks []hole
+	bucket   []hole // for the database's copies; at most one
 }
 
 // hole is a permission to connect outward by TCP. A zero network is everywhere.
@@ -134,7 +136,10 @@ func (t topology) output() []rule {
 		rules = append(rules, allow("egress", to(h.network), toPort(tcp, h.port)))
 	}
 	for _, h := range t.webhooks {
-		rules = append(rules, h.webhook())
+		rules = append(rules, h.outward("alert", part.UserMonitor))
+	}
+	for _, h := range t.bucket {
+		rules = append(rules, h.outward("copies", part.UserMySQL))
 	}
 	rules = append(rules, control(false)...)
 	return append(rules, rule{verdict: dropOut})
@@ -154,14 +159,15 @@ func toPeer(peer netip.Prefix) []rule {
 	return rules
 }
 
-// webhook lets the monitor send an alert. If the webhook is given by name,
-// whoever answers for that name may be reached.
-func (h hole) webhook() rule {
-	r := allow("alert", toPort(tcp, h.port))
+// outward lets a user reach a service of others: the monitor a webhook, the
+// backups a bucket. If that is given by name, whoever answers for the name may
+// be reached.
+func (h hole) outward(comment, user string) rule {
+	r := allow(comment, toPort(tcp, h.port))
 	if h.network.IsValid() {
-		r = allow("alert", to(h.network), toPort(tcp, h.port))
+		r = allow(comment, to(h.network), toPort(tcp, h.port))
 	}
-	r.user, r.anyone = part.UserMonitor, h.network.IsValid()
+	r.user, r.anyone = user, h.network.IsValid() && user == part.UserMonitor
 	return r
 }
 
@@ -197,7 +203,8 @@ func read(s part.State) (topology, error) {
 	admin, adminErr := readNetworks("admin", s.Site.Admin)
 	egress, egressErr := readEgress(s.Site.Firewall.Egress)
 	webhooks, webhookErr := readWebhooks(s.Site.Monitor.Alerts)
-	return topology{peers, admin, egress, webhooks}, errors.Join(err, adminErr, egressErr, webhookErr)
+	bucket, bucketErr := readBucket(s.Site.Database.Backup.S3)
+	return topology{peers, admin, egress, webhooks, bucket}, errors.Join(err, adminErr, egressErr, webhookErr, bucketErr)
 }
 
 func readPeers(servers []site.Server, self string) ([]netip.Prefix, error) {
@@ -265,7 +272,7 @@ func readWebhooks(alerts []site.Alert) ([]hole, error) {
 		if a.Webhook == "" {
 			continue
 		}
-		h, err := readWebhook(a.Webhook)
+		h, err := readService(a.Webhook)
 		if err != nil {
 			return nil, fmt.Errorf("read webhook of alert %q: %w", a.Name, err)
 		}
@@ -277,7 +284,20 @@ func readWebhooks(alerts []site.Alert) ([]hole, error) {
 	return holes, nil
 }
 
-func readWebhook(text string) (hole, error) {
+// readBucket reads where the bucket for the database's copies is, if there is one.
+func readBucket(s site.S3) ([]hole, error) {
+	if s.Endpoint == "" {
+		return nil, nil
+	}
+	h, err := readService(s.Endpoint)
+	if err != nil {
+		return nil, fmt.Errorf("read database.backup.s3.endpoint: %w", err)
+	}
+	return []hole{h}, nil
+}
+
+// readService reads which address and port a URL is about.
+func readService(text string) (hole, error) {
 	u, err := url.Parse(text)
 	if err != nil {
 		return hole{}, err

@@ -24,14 +24,14 @@ import (
 // scanned are the ports of the design, those of services that must not be seen, and some others.
 var scanned = []int{
 	1, 21, 22, 25, 53, 79, 80, 81, 111, 443, 444, 2049, 2379, 2380, 3000, 3306, 4443, 4444, 4445, 4566, 4567, 4568, 4569,
-	5432, 6379, 7079, 7080, 7081, 7090, 7305, 7306, 7380, 7381, 8080, 9090, 9443, 9444, 11211, 33060, 54321, 65535,
+	5432, 6379, 7079, 7080, 7081, 7090, 7305, 7306, 7380, 7381, 7390, 7391, 8080, 9090, 9443, 9444, 11211, 33060, 54321, 65535,
 }
 
 // betweenServers are the ports that a server lets its peers in by, with the
 // users who may go out to them.
 var betweenServers = map[string][]int{
 	"root": {7090, 7380}, part.UserMonitor: {7090}, part.UserBalancer: {7080}, part.UserRouter: {7306},
-	part.UserMySQL: {4444, 4567, 4568}, part.UserWeb: nil, part.UserApp: nil, "nobody": nil,
+	part.UserMySQL: {4444, 4567, 4568, 7391}, part.UserWeb: nil, part.UserApp: nil, "nobody": nil,
 }
 
 // TestScan dials every scanned port over every path and compares with the
@@ -126,12 +126,12 @@ func TestWebhookUser(t *testing.T) {
 	network(t, s)
 	f := applied(t, servers["s1"], s)
 	const user, address = "nobody", operator + ":8025"
-	h, err := readWebhook("http://" + address + "/")
+	h, err := readService("http://" + address + "/")
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := compiled(t, s)
-	r := h.webhook()
+	r := h.outward("alert", part.UserMonitor)
 	r.user = user
 	p.chains[1].rules = slices.Insert(p.chains[1].rules, 0, r)
 	if err := f.write(p); err != nil {

@@ -15,8 +15,9 @@ import (
 // ok → pending → firing → ok. Every monitor steps its own; one sends.
 type rule struct {
 	site.Alert
-	unit  string // of Above
-	gauge string // that it is on; empty: the site's requests per second
+	unit  string                                    // of Above
+	gauge string                                    // that it is on; empty: the site's requests per second
+	of    func(s part.State, now time.Time) float64 // the value; nil: the site's requests per second
 	state string
 	since int64 // of state, Unix seconds
 	below int64 // firing only: since when the value has been below; 0: it is not
@@ -77,6 +78,7 @@ func rules(now []*rule, next []site.Alert) []*rule {
 const (
 	unitRequests = "requests/s"
 	unitDisk     = "% of a disk"
+	unitHours    = "hours"
 )
 
 // show is the rule for the console.

@@ -22,10 +22,7 @@ func watched(name string) bool {
 
 // gaugeRules are those rules, with the standing that they have in now.
 func gaugeRules(now []*rule, own []site.Alert) []*rule {
-	webhook := ""
-	if i := slices.IndexFunc(own, func(a site.Alert) bool { return a.Webhook != "" }); i >= 0 {
-		webhook = own[i].Webhook
-	}
+	webhook := firstWebhook(own)
 	var out []*rule
 	for _, r := range onGauges {
 		r.Webhook, r.state = webhook, overview.AlertOK
@@ -39,8 +36,12 @@ func gaugeRules(now []*rule, own []site.Alert) []*rule {
 
 // measured is the notice with what the rule goes by; false if nobody has said
 // it. n has the site's requests per second; m.mu is held.
-func (m *Monitor) measured(r *rule, n notice) (notice, bool) {
+func (m *Monitor) measured(r *rule, n notice, now time.Time) (notice, bool) {
 	n.Unit = r.unit
+	if r.of != nil {
+		n.Value, n.Servers = r.of(*m.state.Load(), now), map[string]float64{}
+		return n, true
+	}
 	if r.gauge == "" {
 		return n, true
 	}

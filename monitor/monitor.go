@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -118,7 +119,7 @@ func (m *Monitor) Apply(_ context.Context, s part.State) error {
 	m.certs.Store(&certs)
 	before := m.state.Swap(&s)
 	m.mu.Lock()
-	m.rules = append(rules(m.rules, s.Site.Monitor.Alerts), gaugeRules(m.rules, s.Site.Monitor.Alerts)...)
+	m.rules = slices.Concat(rules(m.rules, s.Site.Monitor.Alerts), gaugeRules(m.rules, s.Site.Monitor.Alerts), standard(m.rules, s))
 	m.mu.Unlock()
 	for _, text := range changes(before, s) {
 		m.note(time.Now(), text)
@@ -304,7 +305,7 @@ func (m *Monitor) step(t int64, n notice, mine bool) []notice {
 	defer m.mu.Unlock()
 	var out []notice
 	for _, r := range m.rules {
-		n, known := m.measured(r, n)
+		n, known := m.measured(r, n, time.Unix(t, 0))
 		if !known || !r.step(t, n.Value) {
 			continue
 		}

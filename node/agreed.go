@@ -26,6 +26,8 @@ const (
 	keyDrained    = statePrefix + "drained"
 	keyTickets    = statePrefix + "tickets"
 	keyRotation   = statePrefix + "rotation"
+	keyBackup     = statePrefix + "backup"        // what became of the database's copies
+	keyBackupWork = statePrefix + "backup-holder" // server that makes them
 	prefixLive    = statePrefix + "live/"
 	prefixSecret  = statePrefix + "secret/"
 	prefixHistory = "history/"
@@ -61,6 +63,7 @@ type agreed struct {
 	Drained  []string            `json:"drained,omitempty"` // servers that get no new requests
 	Tickets  []ticketKey         `json:"tickets,omitempty"` // newest first
 	Rotation rotation            `json:"rotation"`          // of the app's database password
+	Backup   part.BackupRole     `json:"backup,omitzero"`
 	Holder   string              `json:"-"`
 	Live     map[string]live     `json:"-"`
 
@@ -72,7 +75,7 @@ type agreed struct {
 // an empty cluster does not erase the last good state.
 func parse(last agreed, content map[string]cluster.Value) (agreed, error) {
 	a := last
-	a.Secrets, a.Holder, a.Live = maps.Clone(last.Secrets), "", map[string]live{}
+	a.Secrets, a.Holder, a.Live, a.Backup.Holder = maps.Clone(last.Secrets), "", map[string]live{}, ""
 	if a.Secrets == nil {
 		a.Secrets = map[string]string{}
 	}
@@ -82,6 +85,7 @@ func parse(last agreed, content map[string]cluster.Value) (agreed, error) {
 			errs = append(errs, fmt.Errorf("read %s from the cluster: %w", key, err))
 		}
 	}
+	a.Backup.Holder = string(content[keyBackupWork].Data)
 	return a, errors.Join(errs...)
 }
 
@@ -104,6 +108,8 @@ func (a *agreed) put(key string, data []byte) error {
 		return decode(data, &a.Record)
 	case key == keyDrained:
 		return decode(data, &a.Drained)
+	case key == keyBackup:
+		return decode(data, &a.Backup)
 	case key == keyTickets:
 		return decode(data, &a.Tickets)
 	case key == keyRotation:
@@ -145,6 +151,7 @@ func load(path string) (agreed, error) {
 	if a.Declared.Site == nil {
 		return a, fmt.Errorf("read last good state %s: it names no site", path)
 	}
+	a.Backup.Holder = ""
 	return a, nil
 }
 

@@ -108,6 +108,9 @@ func (n *Node) buildWorkers(own string) {
 		worker.Listener{Name: "read", Network: "tcp", Address: at("127.0.0.1", part.PortSQLRead)},
 		worker.Listener{Name: "read-socket", Network: "unix", Address: filepath.Join(part.RouterDir, "read.sock"), Group: part.UserApp},
 		worker.Listener{Name: "tunnel", Network: "tcp", Address: at(own, part.PortTunnel)})
+	n.addWorker(part.Backup, part.UserMySQL, false,
+		worker.Listener{Name: "copies", Network: "tcp", Address: at(own, part.PortBackup)},
+		worker.Listener{Name: "orders", Network: "unix", Address: backupSocket})
 	n.addWorker(part.Monitor, part.UserMonitor, false,
 		worker.Listener{Name: "peer", Network: "tcp", Address: at(own, part.PortMonitor)},
 		worker.Listener{Name: "console", Network: "tcp", Address: at(own, part.PortConsole)})
@@ -125,6 +128,8 @@ func (n *Node) addWorker(name, user string, access bool, listeners ...worker.Lis
 		cfg.GC = 200 // garbage is collected a third as often, for a few MB
 	case part.Monitor:
 		cfg.Answer, cfg.Alone = n.answerWorker, true // its series are locked
+	case part.Backup:
+		cfg.Answer, cfg.Alone = n.answerBackup, true // there is one archive of one log
 	}
 	n.workers[name] = worker.New(cfg)
 }

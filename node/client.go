@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"time"
 
+	"trivet/database/backup"
 	"trivet/internal/part"
 )
 
@@ -156,6 +157,47 @@ type stream struct {
 func (s stream) Close() error {
 	s.end(nil)
 	return s.ReadCloser.Close()
+}
+
+// Backups asks what there is to restore from.
+func (c *Client) Backups(ctx context.Context) (backup.Listing, error) {
+	var l backup.Listing
+	return l, c.call(ctx, http.MethodGet, "/v1/backup/list", declareLimit, nil, &l)
+}
+
+// BackupKey asks for the key of the site's copies.
+func (c *Client) BackupKey(ctx context.Context) (string, error) {
+	var k BackupKey
+	return k.Key, c.call(ctx, http.MethodGet, "/v1/backup/key", answerLimit, nil, &k)
+}
+
+// Backup has the server do a task, one of now, drill and restore, and tells say
+// of its progress. It lasts as long as the task, and ends it when ctx ends.
+func (c *Client) Backup(ctx context.Context, task string, o backup.Order, say func(backup.Progress)) (backup.Outcome, error) {
+	data, err := json.Marshal(o)
+	if err != nil {
+		return backup.Outcome{}, err
+	}
+	res, err := c.do(ctx, http.MethodPost, "/v1/backup/"+task, bytes.NewReader(data))
+	if err != nil {
+		return backup.Outcome{}, err
+	}
+	defer func() { _ = res.Body.Close() }()
+	dec := json.NewDecoder(res.Body)
+	for {
+		var m backup.Message
+		if err := dec.Decode(&m); err != nil {
+			return backup.Outcome{}, fmt.Errorf("%s: its answer broke off: %w", c.Server, err)
+		}
+		switch {
+		case m.Error != "":
+			return backup.Outcome{}, errors.New(m.Error)
+		case m.Outcome != nil:
+			return *m.Outcome, nil
+		case m.Progress != nil:
+			say(*m.Progress)
+		}
+	}
 }
 
 func noAnswer(limit time.Duration) error { return fmt.Errorf("no answer after %s", limit) }

@@ -105,6 +105,8 @@ func (n *Node) routes() http.Handler {
 	mux.HandleFunc("GET /v1/database/password", answer(func(*http.Request) (any, error) { return n.rotation(), nil }))
 	mux.HandleFunc("GET /v1/inspect/{part}", answer(n.handleInspect))
 	mux.HandleFunc("GET /v1/logs", n.handleLogs)
+	mux.HandleFunc("GET /v1/backup/key", answer(n.handleBackupKey))
+	mux.Handle("/v1/backup/", backupOrders())
 	return mux
 }
 

@@ -43,10 +43,13 @@ var folders = []folder{
 	metricsFolder(part.Balancer, part.UserBalancer),
 	metricsFolder(part.Web, part.UserWeb),
 	metricsFolder(part.Router, part.UserRouter),
+	metricsFolder(part.Backup, part.UserMySQL),
 	metricsFolder(part.Monitor, part.UserMonitor),
 	{part.AppRunDir, part.UserApp, part.UserWeb, 0o750 | os.ModeSetgid},
 	{filepath.Dir(part.SQLSocket), part.UserMySQL, part.UserRouter, 0o750 | os.ModeSetgid},
 	{part.RouterDir, part.UserRouter, part.UserApp, 0o750 | os.ModeSetgid},
+	{part.BackupDir, part.UserMySQL, part.UserMySQL, 0o700},
+	{part.BackupRun, part.UserMySQL, part.UserMySQL, 0o700},
 	{part.LogDir, "", "", 0o755},
 }
 

@@ -22,6 +22,7 @@ import (
 	"trivet/certificate"
 	"trivet/cluster"
 	"trivet/database"
+	"trivet/database/backup"
 	"trivet/firewall"
 	"trivet/internal/metric"
 	"trivet/internal/mtls"
@@ -187,7 +188,10 @@ const (
 )
 
 func (n *Node) stopDatabase(ctx context.Context) error {
-	return errors.Join(n.workers[part.Router].Stop(ctx, stopRouter), n.database.Stop(ctx))
+	return errors.Join(
+		atOnce(ctx, stopRouter, func(ctx context.Context) error { return n.workers[part.Router].Stop(ctx, stopRouter) },
+			func(ctx context.Context) error { return n.workers[part.Backup].Stop(ctx, stopRouter) }),
+		n.database.Stop(ctx))
 }
 
 func (n *Node) stopWorker(name string) func(context.Context) error {
@@ -318,6 +322,11 @@ func (n *Node) health(name string) (problem string, since time.Time) {
 			problem = "router: " + problem
 		}
 	}
+	if problem == "" && name == part.Database {
+		if problem, since = n.drivers[part.Backup].health(); problem != "" {
+			problem = "backup: " + problem
+		}
+	}
 	if hash, _ := n.releases.missing(); hash != "" && name == part.App {
 		problem = "release " + short(hash) + " is not on this server yet; fetching it from its peers"
 	}
@@ -421,6 +430,13 @@ func (n *Node) foundOnce(ctx context.Context) error {
 		if err := n.once(ctx, prefixSecret+name, []byte(rand.Text())); err != nil {
 			return err
 		}
+	}
+	sealing, err := backup.NewKey()
+	if err != nil {
+		return err
+	}
+	if err := n.once(ctx, prefixSecret+part.SecretBackup, []byte(sealing)); err != nil {
+		return err
 	}
 	tickets, err := json.Marshal(renew(nil, time.Now(), freshTicket()))
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 
 // renewed are the workers in the order in which a new build takes them over:
 // who visitors meet first is also first to be found wanting.
-var renewed = []string{part.Balancer, part.Web, part.Router, part.Monitor}
+var renewed = []string{part.Balancer, part.Web, part.Router, part.Backup, part.Monitor}
 
 // renew brings this node's build into the workers that it adopted from a node
 // of another build, one after the other. The first that fails ends it: the

@@ -29,7 +29,8 @@ func compose(l local, a agreed) part.State {
 		Database:      a.effective(),
 		Record:        a.Record,
 		Instances:     l.instances,
-		Secrets:       map[string]string{part.SecretEnvironment: a.Declared.Environment},
+		Backup:        a.Backup,
+		Secrets:       declaredSecrets(a.Declared.Environment),
 	}
 	if !l.quorum {
 		s.Database.Next = "" // nobody can agree on a switch now: nothing is held for it
@@ -65,6 +66,18 @@ func compose(l local, a agreed) part.State {
 	return s
 }
 
+// declaredSecrets parts what is in the site's secrets file: the app gets nothing of trivet's own.
+func declaredSecrets(text string) map[string]string {
+	app, own := site.SplitSecrets(text)
+	secrets := map[string]string{part.SecretEnvironment: app}
+	for name, variable := range map[string]string{part.SecretS3KeyID: site.S3KeyID, part.SecretS3Secret: site.S3Secret} {
+		if v, ok := own[variable]; ok {
+			secrets[name] = v
+		}
+	}
+	return secrets
+}
+
 // keys is what the certificate part has issued.
 type keys interface {
 	Identity(partName string) part.KeyPair
@@ -84,6 +97,9 @@ func cut(name string, s part.State, k keys) part.State {
 	record, past := s.Record, s.Database
 	s.Record = part.DatabaseRecord{}
 	s.Database.Starts, s.Database.Force = nil, part.DatabaseForce{}
+	backup := s.Backup
+	s.Backup = part.BackupRole{}
+	identity := name
 	// Quorum comes and goes; only who acts on it or shows it is told.
 	quorum := s.Quorum
 	s.Quorum = false
@@ -119,13 +135,21 @@ func cut(name string, s part.State, k keys) part.State {
 		s.AddressHolder = ""
 		s.Members = withoutProblems(s.Members)
 		s.Secrets = pick(secrets, part.SecretAppDatabase, part.SecretAppDatabaseOld, part.SecretAppDatabaseNext, part.SecretReader)
+	case part.Backup:
+		identity = part.Database
+		s.Quorum = quorum
+		s.AddressHolder = ""
+		s.Members = withoutProblems(s.Members)
+		s.Backup = backup
+		s.Secrets = pick(secrets, part.SecretBackup, part.SecretS3KeyID, part.SecretS3Secret)
 	case part.Monitor:
 		s.Quorum = quorum
+		s.Backup = backup
 		s.Certificates = []part.KeyPair{k.Console()}
 		s.Secrets = pick(secrets, part.SecretConsoleKey)
 	}
 	if name != part.Firewall && name != part.App && name != part.Certificate {
-		s.Identity, s.Bundle = k.Identity(name), k.Bundle()
+		s.Identity, s.Bundle = k.Identity(identity), k.Bundle()
 	}
 	return s
 }

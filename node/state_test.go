@@ -38,13 +38,18 @@ func encoded(t *testing.T, v any) cluster.Value {
 	return cluster.Value{Data: data}
 }
 
+// environment is a site's secrets file, in which the app's and trivet's own are.
+const environment = "TOKEN=environment-secret\nTRIVET_S3_KEY_ID=bucket-key\nTRIVET_S3_SECRET=bucket-secret\n"
+
 // full is what a cluster that has run for a while agrees on.
 func full(t *testing.T) map[string]cluster.Value {
 	t.Helper()
 	return map[string]cluster.Value{
-		keyDeclared: encoded(t, Declared{Revision: 7, Site: foobar(), Release: strings.Repeat("a", 64), Environment: "TOKEN=environment-secret"}),
-		keyAddress:  {Data: []byte("s2")},
-		keyDatabase: encoded(t, part.DatabaseRole{Writer: "s1", Epoch: 3, Bootstrap: "s1", UUID: "u"}),
+		keyDeclared:   encoded(t, Declared{Revision: 7, Site: foobar(), Release: strings.Repeat("a", 64), Environment: environment}),
+		keyBackup:     encoded(t, part.BackupRole{Last: part.BackupNote{ID: "20261123-143205-s3"}}),
+		keyBackupWork: {Data: []byte("s3")},
+		keyAddress:    {Data: []byte("s2")},
+		keyDatabase:   encoded(t, part.DatabaseRole{Writer: "s1", Epoch: 3, Bootstrap: "s1", UUID: "u"}),
 		prefixLive + "s1": encoded(t, live{
 			Database: part.DatabaseMember{State: part.DatabaseSynced, UUID: "u"}, Revision: 7,
 			Problems: map[string]string{part.Web: "no files"},
@@ -54,6 +59,7 @@ func full(t *testing.T) map[string]cluster.Value {
 		prefixSecret + part.SecretSticky:      {Data: []byte("sticky-secret")},
 		prefixSecret + part.SecretReader:      {Data: []byte("reader-secret")},
 		keyRotation:                           encoded(t, rotation{Next: "next-secret", Old: "old-secret"}),
+		prefixSecret + part.SecretBackup:      {Data: []byte("backup-secret")},
 		keyTickets:                            encoded(t, []ticketKey{{Key: []byte("ticket-secret")}}),
 	}
 }
@@ -70,9 +76,10 @@ func mustParse(t *testing.T, last agreed, content map[string]cluster.Value) agre
 func TestParse(t *testing.T) {
 	a := mustParse(t, agreed{}, full(t))
 	want := agreed{
-		Declared: Declared{Revision: 7, Site: foobar(), Release: strings.Repeat("a", 64), Environment: "TOKEN=environment-secret"},
+		Declared: Declared{Revision: 7, Site: foobar(), Release: strings.Repeat("a", 64), Environment: environment},
 		Role:     part.DatabaseRole{Writer: "s1", Epoch: 3, Bootstrap: "s1", UUID: "u"},
-		Secrets:  map[string]string{part.SecretConsoleKey: "console-secret", part.SecretAppDatabase: "database-secret", part.SecretSticky: "sticky-secret", part.SecretReader: "reader-secret"},
+		Secrets:  map[string]string{part.SecretConsoleKey: "console-secret", part.SecretAppDatabase: "database-secret", part.SecretSticky: "sticky-secret", part.SecretReader: "reader-secret", part.SecretBackup: "backup-secret"},
+		Backup:   part.BackupRole{Holder: "s3", Last: part.BackupNote{ID: "20261123-143205-s3"}},
 		Tickets:  []ticketKey{{Key: []byte("ticket-secret")}},
 		Rotation: rotation{Next: "next-secret", Old: "old-secret"},
 		Holder:   "s2",
@@ -107,7 +114,8 @@ func TestParseKeepsTheLastGood(t *testing.T) {
 				t.Errorf("err = %v, want one: %v", err, tt.refused)
 			}
 			// Who is alive and who holds the address is only true now.
-			want := agreed{Declared: last.Declared, Role: last.Role, Secrets: last.Secrets, Tickets: last.Tickets, Rotation: last.Rotation, Live: map[string]live{}}
+			want := agreed{Declared: last.Declared, Role: last.Role, Secrets: last.Secrets, Tickets: last.Tickets, Rotation: last.Rotation, Backup: last.Backup, Live: map[string]live{}}
+			want.Backup.Holder = ""
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("parse (-want +got):\n%s", diff)
 			}
@@ -141,7 +149,7 @@ func TestSaveAndLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := a
-	want.Holder, want.Live = "", map[string]live{}
+	want.Holder, want.Live, want.Backup.Holder = "", map[string]live{}, ""
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("load (-want +got):\n%s", diff)
 	}
@@ -194,10 +202,12 @@ func TestCompose(t *testing.T) {
 		// What is complete here, not what is declared.
 		Release:   part.Release{Hash: strings.Repeat("b", 64), Dir: part.ReleaseDir + "/" + strings.Repeat("b", 64)},
 		Instances: []part.Instance{{Name: "1-1", Network: "unix", Address: "/run/x"}},
+		Backup:    part.BackupRole{Holder: "s3", Last: part.BackupNote{ID: "20261123-143205-s3"}},
 		Secrets: map[string]string{
-			part.SecretEnvironment: "TOKEN=environment-secret", part.SecretConsoleKey: "console-secret", part.SecretAppDatabase: "database-secret",
-			part.SecretSticky: "sticky-secret", part.SecretTicketKeys: ticketSecretText, part.SecretReader: "reader-secret",
-			part.SecretAppDatabaseNext: "next-secret", part.SecretAppDatabaseOld: "old-secret",
+			part.SecretEnvironment: "TOKEN=environment-secret\n", part.SecretS3KeyID: "bucket-key", part.SecretS3Secret: "bucket-secret",
+			part.SecretBackup: "backup-secret", part.SecretConsoleKey: "console-secret", part.SecretAppDatabase: "database-secret",
+			part.SecretSticky: "sticky-secret", part.SecretTicketKeys: ticketSecretText,
+			part.SecretReader: "reader-secret", part.SecretAppDatabaseNext: "next-secret", part.SecretAppDatabaseOld: "old-secret",
 		},
 	}
 	if diff := cmp.Diff(want, composed(t)); diff != "" {
@@ -242,7 +252,7 @@ func (issued) Console() part.KeyPair {
 // TestCutSecrets looks at the bytes that leave node: each secret reaches those that need it, and nobody else.
 func TestCutSecrets(t *testing.T) {
 	who := []string{
-		part.Balancer, part.Firewall, part.Certificate, part.Web, part.App, part.Database, part.Monitor, part.Router, "unheard of",
+		part.Balancer, part.Firewall, part.Certificate, part.Web, part.App, part.Database, part.Monitor, part.Router, part.Backup, "unheard of",
 	}
 	knows := map[string][]string{
 		"environment-secret": {part.App},
@@ -255,6 +265,9 @@ func TestCutSecrets(t *testing.T) {
 		"sticky-secret":      {part.Balancer},
 		ticketSecretText:     {part.Balancer},
 		"console-cert-key":   {part.Monitor},
+		"backup-secret":      {part.Backup},
+		"bucket-key":         {part.Backup},
+		"bucket-secret":      {part.Backup},
 	}
 	for _, name := range who {
 		data, err := json.Marshal(cut(name, composed(t), issued{}))
@@ -276,9 +289,12 @@ func TestCutSecrets(t *testing.T) {
 			}
 		}
 		for _, other := range who {
-			if other != name && strings.Contains(text, "identity-key-"+other) {
+			if other != name && (name != part.Backup || other != part.Database) && strings.Contains(text, "identity-key-"+other) {
 				t.Errorf("%s has the identity of %s", name, other)
 			}
+		}
+		if name == part.Backup {
+			continue // on the wire it is the database
 		}
 		inNode := name == part.Firewall || name == part.App || name == part.Certificate
 		if got := strings.Contains(text, "identity-key-"+name); got == inNode {
@@ -302,7 +318,7 @@ func TestCutPassthrough(t *testing.T) {
 }
 
 func TestCutSees(t *testing.T) {
-	type sees struct{ Instances, Holder, Writer, Problems bool }
+	type sees struct{ Instances, Holder, Writer, Problems, Backup bool }
 	tests := map[string]sees{
 		part.Balancer:    {},
 		part.Firewall:    {},
@@ -311,7 +327,8 @@ func TestCutSees(t *testing.T) {
 		part.Web:         {Instances: true},
 		part.Router:      {Writer: true},
 		part.Database:    {Writer: true},
-		part.Monitor:     {Holder: true, Writer: true, Problems: true},
+		part.Backup:      {Writer: true, Backup: true},
+		part.Monitor:     {Holder: true, Writer: true, Problems: true, Backup: true},
 	}
 	for name, want := range tests {
 		s := cut(name, composed(t), issued{})
@@ -320,6 +337,7 @@ func TestCutSees(t *testing.T) {
 			Holder:    s.AddressHolder != "",
 			Writer:    s.Database.Writer != "",
 			Problems:  s.Members[0].Problems != nil,
+			Backup:    s.Backup.Holder != "",
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s sees (-want +got):\n%s", name, diff)
@@ -354,7 +372,7 @@ func TestCutIsSteady(t *testing.T) {
 	after := composed(t)
 	after.Members[0].Revision, after.Members[0].Problems = 8, nil
 	after.AddressHolder, after.Secrets[part.SecretConsoleKey] = "s3", "another"
-	for _, name := range []string{part.Balancer, part.Firewall, part.Certificate, part.Web, part.App, part.Router, part.Database} {
+	for _, name := range []string{part.Balancer, part.Firewall, part.Certificate, part.Web, part.App, part.Router, part.Database, part.Backup} {
 		if diff := cmp.Diff(cut(name, before, issued{}), cut(name, after, issued{})); diff != "" {
 			t.Errorf("%s would be applied anew for:\n%s", name, diff)
 		}

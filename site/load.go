@@ -79,6 +79,9 @@ func (r *report) files(s *Site, self string) {
 	if s.App.Secrets != "" {
 		r.secrets(s)
 	}
+	if s.Database.Backup.S3 != (S3{}) {
+		r.bucketKeys(s)
+	}
 }
 
 // folder reports whether path is a folder, and notes it if not.

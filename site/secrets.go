@@ -30,6 +30,7 @@ func ParseSecrets(text string) (map[string]string, error) {
 			errs = append(errs, fmt.Errorf("line %d is not of the form KEY=value", i+1))
 		case !variableForm.MatchString(key):
 			errs = append(errs, fmt.Errorf("line %d: what stands before = is not the name of a variable", i+1))
+		case key == S3KeyID, key == S3Secret:
 		case variable(key) != "":
 			errs = append(errs, fmt.Errorf("line %d: %s %s", i+1, key, variable(key)))
 		case twice:
@@ -43,6 +44,21 @@ func ParseSecrets(text string) (map[string]string, error) {
 		return nil, fmt.Errorf("parse secrets: %w", err)
 	}
 	return secrets, nil
+}
+
+// SplitSecrets parts what is the app's in a secrets file from what is trivet's own.
+func SplitSecrets(text string) (app string, own map[string]string) {
+	own = map[string]string{}
+	var kept strings.Builder
+	for line := range strings.SplitAfterSeq(text, "\n") {
+		key, value, _ := strings.Cut(strings.TrimRight(line, "\r\n"), "=")
+		if key == S3KeyID || key == S3Secret {
+			own[key] = value
+			continue
+		}
+		kept.WriteString(line)
+	}
+	return kept.String(), own
 }
 
 // ReadSecrets returns the content of the site's secrets file, for
@@ -92,6 +108,21 @@ func (r *report) secrets(s *Site) {
 	for _, name := range slices.Sorted(maps.Keys(s.App.Environment)) {
 		if _, both := secrets[name]; both {
 			r.add(join("app.environment", name), "is also in the secrets file %s", s.App.Secrets)
+		}
+	}
+}
+
+// bucketKeys notes that the secrets file lacks the keys of the bucket for the
+// database's copies.
+func (r *report) bucketKeys(s *Site) {
+	text, err := s.ReadSecrets()
+	if err != nil {
+		return // it has been noted
+	}
+	_, own := SplitSecrets(text)
+	for _, name := range []string{S3KeyID, S3Secret} {
+		if own[name] == "" {
+			r.add("database.backup.s3", "the secrets file (app.secrets) has no line %s=…", name)
 		}
 	}
 }

@@ -217,7 +217,40 @@ type Database struct {
 	Rotate Duration `json:"rotate" yaml:"rotate"`
 	// SlowQuery is how long a statement may take before it is noted as slow, and logged without its literals.
 	SlowQuery Duration `json:"slow_query" yaml:"slow_query"`
+	// Backup is how copies are made from which the past comes back.
+	Backup Backup `json:"backup" yaml:"backup"`
 }
+
+// Backup says when full backups are made, and where copies go besides the two
+// other servers. The binary log is archived continuously between them.
+type Backup struct {
+	// Every is the time between two full backups; 0s: none are made, and the binary log is not archived.
+	Every Duration `json:"every" yaml:"every"`
+	// Keep is how many full backups are kept, with the log that leads from them to now.
+	Keep int `json:"keep" yaml:"keep"`
+	// Drill is the time between two rehearsals of a restore; 0s: there are none.
+	Drill Duration `json:"drill" yaml:"drill"`
+	// S3 is a bucket that gets a copy too. Its keys are TRIVET_S3_KEY_ID and TRIVET_S3_SECRET in the secrets file.
+	S3 S3 `json:"s3,omitzero" yaml:"s3,omitempty"`
+}
+
+// S3 is a bucket of S3-compatible storage.
+type S3 struct {
+	// Endpoint is the service's URL, such as https://s3.eu-central-1.amazonaws.com; empty: no copies go to S3.
+	Endpoint string `json:"endpoint,omitempty" yaml:"endpoint,omitempty"`
+	// Bucket that exists already.
+	Bucket string `json:"bucket,omitempty" yaml:"bucket,omitempty"`
+	// Region of the bucket, if the service has such.
+	Region string `json:"region,omitempty" yaml:"region,omitempty"`
+	// Prefix that the names of all objects get, such as foobar/.
+	Prefix string `json:"prefix,omitempty" yaml:"prefix,omitempty"`
+}
+
+// Names in the secrets file that are trivet's, not the app's.
+const (
+	S3KeyID  = "TRIVET_S3_KEY_ID"
+	S3Secret = "TRIVET_S3_SECRET"
+)
 
 // Monitor watches all of it.
 type Monitor struct {
@@ -252,7 +285,7 @@ func Default() Site {
 			Health:    Health{Path: "/healthz", Status: "200-299", Interval: seconds(2), Timeout: seconds(1), Rise: 1, Fall: 3},
 			Grace:     seconds(10),
 		},
-		Database: Database{Connections: 150, Rotate: Duration(90 * 24 * time.Hour), SlowQuery: seconds(1)},
+		Database: Database{Connections: 150, Rotate: Duration(90 * 24 * time.Hour), SlowQuery: seconds(1), Backup: Backup{Every: Duration(24 * time.Hour), Keep: 7, Drill: Duration(7 * 24 * time.Hour)}},
 		Monitor:  Monitor{Retention: Duration(48 * time.Hour)},
 	}
 }

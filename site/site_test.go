@@ -167,6 +167,15 @@ func TestLoadFiles(t *testing.T) {
 			want:  "DIR/site.yaml:5: app.secrets: the file lies in web.static, where visitors could read it",
 		},
 		{
+			name: "bucket without its keys", text: minimal + app + "database: {backup: {s3: {endpoint: \"https://s3.example.com\", bucket: copies}}}\n",
+			files: map[string]string{"static/": "", "app/": "", "secrets.env": "TRIVET_S3_KEY_ID=id\n"}, mode: 0o600,
+			want: "DIR/site.yaml:6: database.backup.s3: the secrets file (app.secrets) has no line TRIVET_S3_SECRET=…",
+		},
+		{
+			name: "bucket", text: minimal + app + "database: {backup: {s3: {endpoint: \"https://s3.example.com\", bucket: copies}}}\n",
+			files: map[string]string{"static/": "", "app/": "", "secrets.env": "TRIVET_S3_KEY_ID=id\nTRIVET_S3_SECRET=s\n"}, mode: 0o600,
+		},
+		{
 			name: "secrets in copied source", text: minimal + "app: {source: app, run: [./a], secrets: app/secrets.env}\n",
 			files: map[string]string{"static/": "", "app/secrets.env": ""},
 			want:  "DIR/site.yaml:5: app.secrets: the file lies in app.source, which is copied to the servers as it is; move it out",
@@ -313,4 +322,15 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("round trip (-want +got):\n%s", diff)
 		}
 	})
+}
+
+// TestSplitSecrets: the app gets its own lines as they stand, and nothing of trivet's.
+func TestSplitSecrets(t *testing.T) {
+	app, own := site.SplitSecrets("A=b=c\r\nTRIVET_S3_KEY_ID=id\r\n# x\nTRIVET_S3_SECRET=a=b\nB=")
+	if app != "A=b=c\r\n# x\nB=" {
+		t.Errorf("app = %q", app)
+	}
+	if diff := cmp.Diff(map[string]string{site.S3KeyID: "id", site.S3Secret: "a=b"}, own); diff != "" {
+		t.Errorf("own (-want +got):\n%s", diff)
+	}
 }

@@ -1,6 +1,7 @@
 package site
 
 import (
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -164,7 +165,34 @@ func (r *report) database(d Database) {
 		r.between("database.rotate", d.Rotate, time.Hour, 10*366*24*time.Hour)
 	}
 	r.between("database.slow_query", d.SlowQuery, time.Millisecond, time.Hour)
+	r.backup(d.Backup)
 }
+
+func (r *report) backup(b Backup) {
+	for key, d := range map[string]Duration{"database.backup.every": b.Every, "database.backup.drill": b.Drill} {
+		if d != 0 {
+			r.between(key, d, time.Minute, 366*24*time.Hour)
+		}
+	}
+	r.count("database.backup.keep", b.Keep, 1, 1000)
+	if b.S3 == (S3{}) {
+		return
+	}
+	if u, err := url.Parse(b.S3.Endpoint); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.Path != "" && u.Path != "/" || u.User != nil {
+		r.add("database.backup.s3.endpoint", "%q is not the URL of a service (write it like https://s3.eu-central-1.amazonaws.com)", b.S3.Endpoint)
+	}
+	if !bucketForm.MatchString(b.S3.Bucket) {
+		r.add("database.backup.s3.bucket", "%q is not the name of a bucket (3 to 63 lower-case letters, digits, dots and hyphens)", b.S3.Bucket)
+	}
+	if !prefixForm.MatchString(b.S3.Prefix) {
+		r.add("database.backup.s3.prefix", "%q is no prefix (letters, digits, dots, hyphens and slashes; write it like foobar/)", b.S3.Prefix)
+	}
+}
+
+var (
+	bucketForm = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
+	prefixForm = regexp.MustCompile(`^([A-Za-z0-9_.-]+/)*[A-Za-z0-9_.-]*$`)
+)
 
 func (r *report) databaseName(key, name string, reserved []string) {
 	// A name that was not written here follows the site's, so that is what to change.

@@ -57,6 +57,10 @@ const (
 	Router = "router" // the database's router and tunnel, a worker of part database
 )
 
+// Backup is a worker of part database, which makes and keeps its copies. On the
+// wire it is the database.
+const Backup = "backup"
+
 // Users that run what is not root. Each is a system user with a group of its own name.
 const (
 	UserBalancer = "trivet-balancer"
@@ -80,6 +84,7 @@ const (
 	PortGalera  = 4567
 	PortIST     = 4568
 	PortSST     = 4444
+	PortBackup  = 7391 // backup → backup: copies of the database
 	PortSQL     = 3306 // 127.0.0.1 only: the router's address for the app
 	PortSQLRead = 3307 // 127.0.0.1 only: the same for reads, which the server's own database answers
 )
@@ -96,6 +101,8 @@ const (
 	MetricsDir  = RunDir + "/metrics"                // node's socket, and a folder for each worker with its own; group trivet-monitor
 	SQLSocket   = RunDir + "/database/mariadbd.sock" // folder mode 0750 mysql:trivet-router
 	RouterDir   = RunDir + "/router"                 // the router's own sockets
+	BackupDir   = LibDir + "/backups"                // copies of the other servers' databases, sealed; user mysql
+	BackupRun   = RunDir + "/backup"                 // the backup worker's socket, for node; user mysql
 )
 
 // State is everything that a part may know, whole, at one moment. Parts treat
@@ -110,6 +117,7 @@ type State struct {
 	AddressHolder string         `json:"address_holder,omitempty"` // server that holds the floating address; empty: nobody yet
 	Database      DatabaseRole   `json:"database"`
 	Record        DatabaseRecord `json:"record,omitzero"` // for part database only
+	Backup        BackupRole     `json:"backup,omitzero"`
 	Release       Release        `json:"release"`
 	Instances     []Instance     `json:"instances,omitempty"` // the app's instances on this server, for web
 
@@ -127,6 +135,9 @@ const (
 	SecretEnvironment    = "environment"      // the site's secrets file, KEY=value lines, for the app
 	SecretTicketKeys     = "ticket-keys"      // of TLS session tickets, the same on all servers: 32 bytes each, base64, separated by spaces, the newest first
 	SecretSticky         = "sticky"           // signs the cookies by which a visitor stays with a server, and more is derived from it; the same on all servers, and never renewed
+	SecretBackup         = "backup"           // seals the database's copies: an age identity, the same on all servers
+	SecretS3KeyID        = "s3-key-id"        // of the bucket for copies; from the site's secrets file
+	SecretS3Secret       = "s3-secret"        // the same
 
 	SecretAppDatabaseNext = "database-app-next" // the app's database user's next password, while not everyone takes it yet
 	SecretReader          = "database-reader"   // password of the database user who only looks; see package database
@@ -219,6 +230,38 @@ type DatabaseRecord struct {
 	Committed int64            `json:"committed,omitempty"` // a position up to which all was on the writer's disk
 	Epoch     int64            `json:"epoch,omitempty"`     // whose writer has all that was acknowledged before it
 	Launches  map[string]int64 `json:"launches,omitempty"`  // by server: how often mariadbd was started on its data folder
+}
+
+// BackupRole is the cluster's agreement on the database's copies.
+type BackupRole struct {
+	Holder   string      `json:"holder,omitempty"`  // server that makes them now and archives its binary log
+	Since    time.Time   `json:"since,omitzero"`    // of the first that was finished
+	Last     BackupNote  `json:"last,omitzero"`     // the newest that was finished
+	Failed   BackupNote  `json:"failed,omitzero"`   // the newest attempt, if it failed
+	Drill    BackupDrill `json:"drill,omitzero"`    // the newest rehearsal of a restore
+	Verified BackupDrill `json:"verified,omitzero"` // the newest that went well
+}
+
+// BackupNote is one full backup, or the attempt at one.
+type BackupNote struct {
+	ID    string    `json:"id,omitempty"`
+	At    time.Time `json:"at,omitzero"`
+	UUID  string    `json:"uuid,omitempty"` // of the history that it belongs to
+	Log   string    `json:"log,omitempty"`  // the chain of the binary log's pieces that leads on from it
+	GTID  string    `json:"gtid,omitempty"` // of the last transaction in it
+	Size  int64     `json:"size,omitempty"` // bytes of one copy
+	Error string    `json:"error,omitempty"`
+}
+
+// BackupDrill is one rehearsal of a restore.
+type BackupDrill struct {
+	At     time.Time     `json:"at,omitzero"`
+	Backup string        `json:"backup,omitempty"` // that was restored
+	GTID   string        `json:"gtid,omitempty"`   // up to which the binary log was applied
+	Tables int           `json:"tables,omitempty"` // that were checked
+	Rows   int64         `json:"rows,omitempty"`   // that were counted, here and there
+	Took   time.Duration `json:"took,omitempty"`   // nanoseconds
+	Error  string        `json:"error,omitempty"`  // why it is not verified
 }
 
 // Release is an unpacked version of the site's files.

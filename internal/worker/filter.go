@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -30,9 +31,10 @@ var refused = []uint32{
 var machine = map[string]struct {
 	audit   uint32
 	refused []uint32
+	fork    []uint32 // of refused
 }{
-	"amd64": {unix.AUDIT_ARCH_X86_64, []uint32{57, 58, 172, 173, 154, 320}}, // fork, vfork, iopl, ioperm, modify_ldt, kexec_file_load
-	"arm64": {unix.AUDIT_ARCH_AARCH64, []uint32{294}},                       // kexec_file_load
+	"amd64": {unix.AUDIT_ARCH_X86_64, []uint32{57, 58, 172, 173, 154, 320}, []uint32{57, 58}}, // fork, vfork, iopl, ioperm, modify_ldt, kexec_file_load
+	"arm64": {unix.AUDIT_ARCH_AARCH64, []uint32{294}, nil},                                    // kexec_file_load
 }[runtime.GOARCH]
 
 // Offsets in struct seccomp_data (seccomp(2)); the low half of the first argument comes first.
@@ -47,14 +49,17 @@ const (
 // good. Own code, for it is a page, and a filter that names what is refused
 // must also shut the door of the processor's other sets of calls, by which the
 // same calls have other numbers. On other processors than ours there is none.
-func filter() error {
+//
+// Where programs may be run, so may be what starts them: another process, and
+// none of the calls that are refused besides.
+func filter(programs bool) error {
 	if machine.audit == 0 {
 		return nil
 	}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("set no_new_privs: %w", err)
 	}
-	code := instructions()
+	code := instructions(programs)
 	p := unix.SockFprog{Len: uint16(len(code)), Filter: &code[0]}
 	thread, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&p)))
 	switch {
@@ -68,22 +73,30 @@ func filter() error {
 	return nil
 }
 
+// starting are those of refused, on any processor, by which programs are started.
+var starting = []uint32{unix.SYS_EXECVE, unix.SYS_EXECVEAT}
+
 // instructions are the filter in the kernel's classic BPF.
-func instructions() []unix.SockFilter {
+func instructions(programs bool) []unix.SockFilter {
 	allow, refuse := end(unix.SECCOMP_RET_ALLOW), end(unix.SECCOMP_RET_ERRNO|uint32(unix.EPERM))
 	code := []unix.SockFilter{
 		load(atMachine), jump(unix.BPF_JEQ, machine.audit, 1, 0), end(unix.SECCOMP_RET_KILL_PROCESS),
 		load(atNumber), jump(unix.BPF_JGE, x32Bit, 0, 1), refuse,
-		// Not even the C library asks again with clone3's flags in memory, where no filter can see them.
-		jump(unix.BPF_JEQ, unix.SYS_CLONE3, 0, 1), end(unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)),
-		// A clone that is a thread may be.
-		jump(unix.BPF_JEQ, unix.SYS_CLONE, 0, 4),
-		load(atArgument), jump(unix.BPF_JSET, unix.CLONE_THREAD, 0, 1), allow, refuse,
 	}
-	for _, list := range [][]uint32{refused, machine.refused} {
-		for _, number := range list {
-			code = append(code, jump(unix.BPF_JEQ, number, 0, 1), refuse)
+	if !programs {
+		code = append(code,
+			// Not even the C library asks again with clone3's flags in memory, where no filter can see them.
+			jump(unix.BPF_JEQ, unix.SYS_CLONE3, 0, 1), end(unix.SECCOMP_RET_ERRNO|uint32(unix.ENOSYS)),
+			// A clone that is a thread may be.
+			jump(unix.BPF_JEQ, unix.SYS_CLONE, 0, 4),
+			load(atArgument), jump(unix.BPF_JSET, unix.CLONE_THREAD, 0, 1), allow, refuse,
+		)
+	}
+	for _, number := range slices.Concat(refused, machine.refused) {
+		if programs && slices.Contains(slices.Concat(starting, machine.fork), number) {
+			continue
 		}
+		code = append(code, jump(unix.BPF_JEQ, number, 0, 1), refuse)
 	}
 	return append(code, allow)
 }

@@ -81,7 +81,7 @@ func Serve(ctx context.Context, name string, fence Fence, build func(*Env) (part
 		Call:    s.call,
 		files:   s.files, turn: s.turn,
 	}
-	if err := errors.Join(fence.close(s.metrics), filter()); err != nil {
+	if err := errors.Join(fence.close(s.metrics), filter(fence.Programs)); err != nil {
 		return err
 	}
 	p, err := build(env)

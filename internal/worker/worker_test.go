@@ -33,6 +33,9 @@ func TestMain(m *testing.M) {
 		if os.Args[2] == "fenced" {
 			fence.Read = []string{filepath.Join(filepath.Dir(os.Getenv("TRIVET_CONTROL")), "inside")}
 		}
+		if os.Args[2] == "programs" {
+			fence = Fence{Read: []string{"/usr", "/bin", "/lib", "/lib64", "/etc"}, Programs: true}
+		}
 		if err := Serve(context.Background(), os.Args[2], fence, buildProbe); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -83,7 +86,7 @@ func (p *probe) Apply(ctx context.Context, s part.State) error {
 		}
 	}
 	if s.Secrets["calls"] != "" {
-		return p.tryCalls()
+		return p.tryCalls(s.Secrets["calls"] == "programs")
 	}
 	if method := s.Secrets["ask"]; method != "" {
 		var answer string
@@ -107,13 +110,17 @@ func (p *probe) Apply(ctx context.Context, s part.State) error {
 }
 
 // tryCalls makes system calls with arguments that are harmless, and says which were not refused.
-func (p *probe) tryCalls() error {
+// Where programs may be run, what starts them is not tried.
+func (p *probe) tryCalls(programs bool) error {
 	var problems []error
 	for name, call := range map[string][]uintptr{
 		"execve": {unix.SYS_EXECVE}, "unshare": {unix.SYS_UNSHARE}, "ptrace": {unix.SYS_PTRACE, ^uintptr(0)},
 		"bpf": {unix.SYS_BPF, ^uintptr(0)}, "clone of a process": {unix.SYS_CLONE, unix.CLONE_SIGHAND}, "mount": {unix.SYS_MOUNT},
 		"io_uring_setup": {unix.SYS_IO_URING_SETUP}, "x32 getpid": {0x40000000 | unix.SYS_GETPID},
 	} {
+		if programs && (name == "execve" || strings.HasPrefix(name, "clone")) {
+			continue
+		}
 		call = append(call, 0)
 		_, _, errno := unix.RawSyscall(call[0], call[1], 0, 0)
 		if errno != unix.EPERM {
@@ -776,6 +783,30 @@ func TestFilter(t *testing.T) {
 		if !strings.Contains(string(status), want) {
 			t.Errorf("the process's status lacks %q:\n%s", want, status)
 		}
+	}
+}
+
+// A worker that may run programs runs those of the system and no others, and is
+// refused all else that a worker is.
+func TestPrograms(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "programs")
+	w, _ := r.node()
+	r.mustApply(w, 1, "run=/bin/true")
+	r.mustApply(w, 2, "calls=programs")
+	if !landlocked() {
+		t.Skip("needs Landlock for the rest")
+	}
+	other := filepath.Join(r.cfg.ControlDir, "inside", "true")
+	data, err := os.ReadFile("/bin/true")
+	if err == nil {
+		err = os.WriteFile(other, data, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.apply(w, 3, "run="+other); err == nil || !strings.Contains(err.Error(), "permission denied") {
+		t.Errorf("run of another program = %v, want permission denied", err)
 	}
 }
 
