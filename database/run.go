@@ -159,6 +159,7 @@ func (d *Database) step(ctx context.Context) time.Duration {
 		return steady
 	}
 	v := d.observe(ctx)
+	d.evict(ctx, v) // first: nobody writes until then
 	a := decide(v)
 	d.publish(v, a)
 	d.elect(ctx, v)

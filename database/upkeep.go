@@ -12,7 +12,7 @@ import (
 )
 
 // keep is the upkeep of a running node: a renewed identity and the memory; of
-// a synced one also the dead and the app's account. One that was cut off until
+// a synced one also the app's account. One that was cut off until
 // its identity expired needs the new one in order to get back into the group.
 func (d *Database) keep(ctx context.Context, v view) {
 	if !d.health.answers { // nor did it just end
@@ -20,7 +20,7 @@ func (d *Database) keep(ctx context.Context, v view) {
 	}
 	err := errors.Join(d.reload(ctx), d.resize(ctx), d.guard(ctx, v))
 	if v.serves() {
-		err = errors.Join(err, d.evict(ctx, v), d.ensure(ctx, v), d.watchDDL(ctx, v))
+		err = errors.Join(err, d.ensure(ctx, v), d.watchDDL(ctx, v))
 	}
 	if err != nil && ctx.Err() == nil {
 		d.log.Warn("upkeep of the database", "err", err)
@@ -90,10 +90,10 @@ func (d *Database) ensure(ctx context.Context, v view) error {
 // evict tells the group that a node whose supervisor saw it end is gone: then
 // writes go on after some 40 ms rather than the second that its silence would
 // take, and a lone survivor keeps its majority. One does it: the lowest.
-func (d *Database) evict(ctx context.Context, v view) error {
+func (d *Database) evict(ctx context.Context, v view) {
 	cs := ballot{v}.candidates()
 	if len(cs) == 0 || cs[0] != v.self {
-		return nil
+		return
 	}
 	for _, m := range v.members {
 		id := m.Database.Gcomm
@@ -102,11 +102,10 @@ func (d *Database) evict(ctx context.Context, v view) error {
 		}
 		d.evicted[m.Name] = id
 		d.log.Info("evicting ended node", "server", m.Name)
-		if err := d.exec(ctx, "SET GLOBAL wsrep_provider_options="+quote("evs.evict="+id, '\'')); err != nil {
-			return err
+		if err := d.exec(ctx, "SET GLOBAL wsrep_provider_options="+quote("evs.evict="+id, '\'')); err != nil && ctx.Err() == nil {
+			d.log.Warn("evict ended node", "server", m.Name, "err", err)
 		}
 	}
-	return nil
 }
 
 // quote writes s as an identifier or a string of SQL.
