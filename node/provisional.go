@@ -65,7 +65,7 @@ func (n *Node) provide(ctx context.Context) {
 	n.mu.Lock()
 	lost, role := n.lost, n.agreed.effective()
 	next := provisional(role, n.member)
-	ahead := n.agreed.Provisional.Epoch > n.agreed.Role.Epoch
+	unsettled := !reflect.DeepEqual(n.agreed.Provisional.settle(n.agreed.Role), n.agreed.Role)
 	take := !quorum && !lost.IsZero() && time.Since(lost) >= provisionalAfter && next.Epoch > role.Epoch
 	if take {
 		n.agreed.Provisional = provisionalRole{Writer: next.Writer, Epoch: next.Epoch}
@@ -80,21 +80,29 @@ func (n *Node) provide(ctx context.Context) {
 		if err := a.save(filepath.Join(part.LibDir, LastGoodFile)); err != nil {
 			n.log.Error("keep last good state", "err", err)
 		}
-	case quorum && ahead:
+	case quorum && unsettled:
 		n.agreeProvisional(ctx, a.Provisional)
 	}
 }
 
-// agreeProvisional makes p the agreed writer, unless a later epoch is agreed.
+// settle is the role to be agreed on when the cluster can agree again: p's
+// writer if p is later; and if another was agreed under p's own epoch, that one
+// under the next, so that each epoch has one writer everywhere.
+func (p provisionalRole) settle(r part.DatabaseRole) part.DatabaseRole {
+	switch {
+	case p.Epoch > r.Epoch:
+		r.Writer, r.Next, r.Epoch = p.Writer, "", p.Epoch
+	case p.Epoch == r.Epoch && p.Epoch > 0 && p.Writer != r.Writer:
+		r.Next, r.Epoch = "", r.Epoch+1
+	}
+	return r
+}
+
+// agreeProvisional has the cluster agree after a writer was taken without it.
 func (n *Node) agreeProvisional(ctx context.Context, p provisionalRole) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	err := n.changeRole(ctx, func(r *part.DatabaseRole) error {
-		if r.Epoch < p.Epoch {
-			r.Writer, r.Next, r.Epoch = p.Writer, "", p.Epoch
-		}
-		return nil
-	})
+	err := n.changeRole(ctx, func(r *part.DatabaseRole) error { *r = p.settle(*r); return nil })
 	if err != nil {
 		n.log.Info("agree on the database's writer", "writer", p.Writer, "epoch", p.Epoch, "err", err)
 	}

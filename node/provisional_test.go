@@ -62,3 +62,23 @@ func TestEffectiveOwn(t *testing.T) {
 		t.Errorf("got %+v, want what was done alone", got)
 	}
 }
+
+// Each epoch has one writer, whatever was taken while nothing could be agreed.
+func TestSettle(t *testing.T) {
+	r := part.DatabaseRole{Writer: "s1", Epoch: 4}
+	for _, c := range []struct {
+		taken provisionalRole
+		want  string
+		epoch int64
+	}{
+		{provisionalRole{}, "s1", 4},
+		{provisionalRole{"s2", 3}, "s1", 4},
+		{provisionalRole{"s1", 4}, "s1", 4},
+		{provisionalRole{"s2", 4}, "s1", 5},
+		{provisionalRole{"s2", 5}, "s2", 5},
+	} {
+		if got := c.taken.settle(r); got.Writer != c.want || got.Epoch != c.epoch {
+			t.Errorf("taken %+v: got %s in epoch %d, want %s in %d", c.taken, got.Writer, got.Epoch, c.want, c.epoch)
+		}
+	}
+}
