@@ -140,6 +140,7 @@ func (b *bench) load(ctx context.Context, by way, w work, n int) (load, error) {
 		if conns[i], err = db.Conn(ctx); err != nil {
 			return l, err
 		}
+		defer func() { _ = conns[i].Close() }() // the pool would not
 	}
 	begun := time.Now().Add(warmUp)
 	until := begun.Add(b.each)
@@ -222,6 +223,7 @@ func (b *bench) roundTrip(ctx context.Context) error {
 		if conns[i], err = db.Conn(ctx); err != nil {
 			return err
 		}
+		defer func() { _ = conns[i].Close() }() // the pool would not
 	}
 	took := make([][]time.Duration, len(ways))
 	for range roundTrips {

@@ -107,17 +107,14 @@ func (b *bench) measure(ctx context.Context) error {
 	if b.app, err = b.account(ctx); err != nil {
 		return err
 	}
-	if err := b.prepare(ctx); err != nil {
-		return err
-	}
 	for _, step := range []struct {
 		name string
 		do   func(context.Context) error
 	}{
-		{"round-trip", b.roundTrip}, {"throughput", b.throughput}, {"memory", b.memory},
+		{"memory", b.memoryFirst}, {"", b.prepare}, {"round-trip", b.roundTrip}, {"throughput", b.throughput}, {"memory", b.memoryLoaded},
 		{"join", b.joins}, {"failover", b.failovers}, {"one-node", b.oneNode},
 	} {
-		if !b.only.MatchString(step.name) {
+		if step.name != "" && !b.only.MatchString(step.name) {
 			continue
 		}
 		if err := step.do(ctx); err != nil {

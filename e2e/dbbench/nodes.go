@@ -47,8 +47,17 @@ func (b *bench) bringUp(ctx context.Context) error {
 	return nil
 }
 
-// memory is looked at after the load.
-func (b *bench) memory(ctx context.Context) error {
+// memoryFirst is looked at while nothing has happened yet.
+func (b *bench) memoryFirst(ctx context.Context) error {
+	return b.memory(ctx, "memory of idle servers (PSS)")
+}
+
+// memoryLoaded is looked at after the load.
+func (b *bench) memoryLoaded(ctx context.Context) error {
+	return b.memory(ctx, "memory after the load (PSS)")
+}
+
+func (b *bench) memory(ctx context.Context, group string) error {
 	if err := pause(ctx, idle); err != nil {
 		return err
 	}
@@ -56,13 +65,15 @@ func (b *bench) memory(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	const group = "memory after the load (PSS)"
 	for _, kind := range []string{measure.KindDatabase, "router"} {
 		goal := map[string]float64{measure.KindDatabase: goalMemory}[kind]
 		for _, server := range e2e.Servers {
 			for _, p := range all {
 				if p.Server == server && p.Kind == kind {
 					b.report.Add(group, server+" "+kind, float64(p.PSS)/1e6, measure.Megabytes, goal)
+					if kind == measure.KindDatabase {
+						b.report.Add(group, "  of that, pages of files", float64(p.Mapped)/1e6, measure.Megabytes, 0)
+					}
 				}
 			}
 		}

@@ -28,6 +28,7 @@ type Process struct {
 	Server, Kind string
 	CPU          time.Duration // that it has used since it began
 	PSS          int64         // bytes: its own memory, and its share of what it shares
+	Mapped       int64         // bytes of that which are of files: the kernel can write them out and take them back
 }
 
 // Processes looks at all processes of the lab, by pid.
@@ -66,11 +67,20 @@ func look(pid int) (Process, bool) {
 	p := Process{Kind: kindOf(strings.Split(string(line), "\x00")), CPU: used(string(stat))}
 	for l := range strings.Lines(host.Content(filepath.Join(dir, "smaps_rollup"))) {
 		if kb, ok := strings.CutPrefix(l, "Pss:"); ok {
-			_, _ = fmt.Sscan(kb, &p.PSS)
-			p.PSS <<= 10
+			p.PSS = kilobytes(kb)
+		}
+		if kb, ok := strings.CutPrefix(l, "Pss_File:"); ok {
+			p.Mapped = kilobytes(kb)
 		}
 	}
 	return p, true
+}
+
+// kilobytes reads a number of them, as bytes.
+func kilobytes(text string) int64 {
+	var n int64
+	_, _ = fmt.Sscan(text, &n)
+	return n << 10
 }
 
 // kindOf names the kind of a process by its command line.
