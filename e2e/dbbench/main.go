@@ -111,8 +111,14 @@ func (b *bench) measure(ctx context.Context) error {
 		name string
 		do   func(context.Context) error
 	}{
-		{"memory", b.memoryFirst}, {"", b.prepare}, {"round-trip", b.roundTrip}, {"throughput", b.throughput}, {"memory", b.memoryLoaded},
-		{"join", b.joins}, {"failover", b.failovers}, {"one-node", b.oneNode},
+		{"memory", b.memoryFirst},
+		{"", b.prepare},
+		{"round-trip", b.roundTrip},
+		{"throughput", b.throughput},
+		{"memory", b.memoryLoaded},
+		{"join", b.joins},
+		{"failover", b.failovers},
+		{"one-node", b.oneNode},
 	} {
 		if step.name != "" && !b.only.MatchString(step.name) {
 			continue

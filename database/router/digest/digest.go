@@ -284,7 +284,7 @@ func Merge(reports ...Report) Report {
 }
 
 func (d *Digest) merge(o Digest) {
-	d.Totals.Add(o.Totals)
+	d.Add(o.Totals)
 	d.Times = mergeBuckets(d.Times, o.Times)
 	if o.First.Before(d.First) {
 		d.First = o.First
