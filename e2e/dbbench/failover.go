@@ -169,6 +169,7 @@ func (s *stream) client(ctx context.Context) {
 		s.mu.Lock()
 		if err != nil {
 			s.failed++
+			say("  an insert on %s failed: %v", s.server, err)
 		} else {
 			s.acked, s.ids = append(s.acked, time.Now()), append(s.ids, id)
 		}
