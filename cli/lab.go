@@ -13,13 +13,18 @@ import (
 
 var labCommand = command{
 	name: "lab", args: "kill|stop|start|cut|heal SERVER", summary: "do to a lab's server what the world does to real ones",
-	example: "trivet lab kill s1     # power off, at once\ntrivet lab stop s1     # freeze\ntrivet lab start s1    # power on, or thaw; returns when it is healthy\ntrivet lab cut s1      # unplug its cable\ntrivet lab heal s1     # plug it in; returns when it is healthy",
+	example: "trivet lab kill s1     # power off, at once\ntrivet lab stop s1     # freeze\ntrivet lab start s1    # power on, or thaw; returns when it is healthy\ntrivet lab cut s1      # unplug its cable\ntrivet lab cut s1 --one-way in --loss 30   # lose of what comes to it 30 in 100 packets\ntrivet lab heal s1     # plug it in; returns when it is healthy",
 	flags: func(fs *flag.FlagSet) func(context.Context, *env, []string) error {
 		name := labFlag(fs)
+		way := fs.String("one-way", "", "cut loses packets of one `way` only, \"in\" to the server or \"out\" of it, and leaves the cable in")
+		loss := fs.Int("loss", 100, "with --one-way, how many of a hundred packets are lost")
 		timeout := fs.Duration("timeout", 2*time.Minute, "how long start and heal wait until the server is healthy")
 		return func(ctx context.Context, e *env, args []string) error {
 			if len(args) == 0 || faults[args[0]] == nil {
 				return usageError{"lab: say what to do: kill, stop, start, cut or heal, and to which server"}
+			}
+			if *way != "" && args[0] != "cut" {
+				return usageError{"lab: --one-way is for cut"}
 			}
 			l, err := openLab(*name)
 			if err != nil {
@@ -31,6 +36,9 @@ var labCommand = command{
 			}
 			ctx, cancel := context.WithTimeoutCause(ctx, *timeout, fmt.Errorf("%s was not healthy after %s; `trivet status` shows why", server, *timeout))
 			defer cancel()
+			if args[0] == "cut" && *way != "" {
+				return done(e, l.Lose(ctx, server, lab.Way(*way), *loss), "%s loses %d of 100 packets on the way %s", server, *loss, *way)
+			}
 			return faults[args[0]](ctx, e, l, server)
 		}
 	},

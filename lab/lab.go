@@ -2,7 +2,7 @@
 // with its own network, mounts, processes and host name (network, mount, PID
 // and UTS namespaces), joined by a bridge on which this machine is the visitor
 // and operator. Power, cables and crashes can be played: Start, Kill, Stop,
-// Cut, Heal.
+// Cut, Lose, Heal.
 //
 // What a lab is lies in one folder below Root, in lab.json; what runs of it is
 // read from the kernel each time, so that every method can be repeated, works

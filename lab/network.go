@@ -14,15 +14,15 @@ import (
 
 // Cut unplugs the server's cable: nothing goes in or out, the server runs on.
 func (l *Lab) Cut(ctx context.Context, server string) error {
-	return l.plug(ctx, server, "cut", link.SetDown)
+	return l.plug(ctx, server, "cut", func() error { return link.SetDown(l.Cable(server)) })
 }
 
-// Heal plugs the server's cable in again.
+// Heal plugs the server's cable in again, and ends what Lose does.
 func (l *Lab) Heal(ctx context.Context, server string) error {
-	return l.plug(ctx, server, "heal", link.SetUp)
+	return l.plug(ctx, server, "heal", func() error { return l.whole(ctx, server) })
 }
 
-func (l *Lab) plug(ctx context.Context, server, verb string, set func(string) error) error {
+func (l *Lab) plug(ctx context.Context, server, verb string, set func() error) error {
 	unlock, err := l.lockServer(ctx, server)
 	if err != nil {
 		return err
@@ -31,7 +31,7 @@ func (l *Lab) plug(ctx context.Context, server, verb string, set func(string) er
 	if _, err := l.init(server); err != nil {
 		return fmt.Errorf("%s %s: %w", verb, server, err)
 	}
-	if err := set(l.Cable(server)); err != nil {
+	if err := set(); err != nil {
 		return fmt.Errorf("%s %s: %w", verb, server, err)
 	}
 	return nil
