@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"sync"
 	"syscall"
+	"time"
+
+	"trivet/lab"
 )
 
 // Words by which the processes of a server are found.
@@ -16,7 +19,7 @@ const (
 )
 
 // killProcess kills one kind of process on a server.
-func killProcess(words ...string) func(context.Context, *Lab, string) error {
+func killProcess(words ...string) deed {
 	return func(_ context.Context, l *Lab, server string) error {
 		var all []error
 		for _, word := range words {
@@ -44,7 +47,7 @@ func (l *Lab) signal(server, word string, s syscall.Signal) error {
 }
 
 // labCommand is a command of trivet lab.
-func labCommand(args ...string) func(context.Context, *Lab, string) error {
+func labCommand(args ...string) deed {
 	return func(ctx context.Context, l *Lab, server string) error {
 		_, err := l.Run(ctx, append(append([]string{"lab"}, args...), server)...)
 		return err
@@ -52,32 +55,55 @@ func labCommand(args ...string) func(context.Context, *Lab, string) error {
 }
 
 // everywhere does the same to all servers at once.
-func everywhere(f func(context.Context, *Lab, string) error) func(context.Context, *Lab, string) error {
-	return func(ctx context.Context, l *Lab, _ string) error {
-		all := make([]error, len(Servers))
-		var wg sync.WaitGroup
-		for i, server := range Servers {
-			wg.Go(func() { all[i] = f(ctx, l, server) })
+func everywhere(d deed) deed {
+	return func(ctx context.Context, l *Lab, _ string) error { return at(ctx, l, d, Servers) }
+}
+
+// inTurn does one deed after the other.
+func inTurn(all ...deed) deed {
+	return func(ctx context.Context, l *Lab, victim string) error {
+		for _, d := range all {
+			if err := d(ctx, l, victim); err != nil {
+				return err
+			}
 		}
-		wg.Wait()
-		return errors.Join(all...)
+		return nil
 	}
 }
 
-// Trials are the single faults, in the order in which they are tried.
-var Trials = []Trial{
-	{Name: "mariadbd of the writer killed", Victim: Writer, Break: killProcess(mariadbd)},
-	{Name: "mariadbd of another server killed", Victim: Other, Break: killProcess(mariadbd)},
-	{Name: "power of the writer off", Victim: Writer, Break: labCommand("kill"), Mend: labCommand("start"), Apart: true},
-	{Name: "power of another server off", Victim: Other, Break: labCommand("kill"), Mend: labCommand("start"), Apart: true},
-	{Name: "writer unplugged", Victim: Writer, Break: labCommand("cut"), Mend: labCommand("heal"), Apart: true},
-	{Name: "another server unplugged", Victim: Other, Break: labCommand("cut"), Mend: labCommand("heal"), Apart: true},
-	{Name: "writer frozen", Victim: Writer, Break: labCommand("stop"), Mend: labCommand("start"), Apart: true},
-	{Name: "another server frozen", Victim: Other, Break: labCommand("stop"), Mend: labCommand("start"), Apart: true},
-	{Name: "router of the writer killed", Victim: Writer, Break: killProcess(router)},
-	{Name: "router of another server killed", Victim: Other, Break: killProcess(router), Apart: true},
-	{Name: "node and etcd of the writer killed", Victim: Writer, Break: killProcess(nodeWord)},
-	{Name: "node, etcd and mariadbd of the writer killed", Victim: Writer, Break: killProcess(nodeWord, mariadbd)},
-	{Name: "all three mariadbd killed", Victim: All, Break: everywhere(killProcess(mariadbd))},
-	{Name: "power of all three off", Victim: All, Break: everywhere(labCommand("kill")), Mend: everywhere(labCommand("start"))},
+// onOthers does the same to the servers but the victim, at once.
+func onOthers(d deed) deed {
+	return func(ctx context.Context, l *Lab, victim string) error {
+		return at(ctx, l, d, others(victim))
+	}
+}
+
+// at does the same to several servers at once.
+func at(ctx context.Context, l *Lab, d deed, servers []string) error {
+	all := make([]error, len(servers))
+	var wg sync.WaitGroup
+	for i, server := range servers {
+		wg.Go(func() { all[i] = d(ctx, l, server) })
+	}
+	wg.Wait()
+	return errors.Join(all...)
+}
+
+// wait lets time pass.
+func wait(d time.Duration) deed {
+	return func(ctx context.Context, _ *Lab, _ string) error { return pause(ctx, d) }
+}
+
+// term ends processes by SIGTERM.
+func term(word string) deed {
+	return func(_ context.Context, l *Lab, server string) error { return l.signal(server, word, syscall.SIGTERM) }
+}
+
+// shutdown stops a server cleanly, as its operator would.
+func shutdown(ctx context.Context, l *Lab, server string) error {
+	of, err := lab.Open(l.Name)
+	if err != nil {
+		return err
+	}
+	return of.Shutdown(ctx, server)
 }

@@ -3,18 +3,11 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
-
-// databaseDir is where a server sees its database's files.
-const databaseDir = "/var/lib/trivet/database"
 
 // One server's disk gets full at a stroke. Its database ends, and says why;
 // the two others go on: no failed GET, no acknowledged post lost. The writer's
@@ -31,12 +24,13 @@ func TestDiskFull(t *testing.T) {
 			if !writer {
 				server = Servers[slices.IndexFunc(Servers, func(n string) bool { return n != s.AddressHolder && n != s.Writer })]
 			}
-			dir := smallDisk(t, server)
+			t.Cleanup(func() { done(t, bigDisk, server) })
+			done(t, smallDisk, server)
 			eventually(t, 40*time.Second, "the database has got a copy onto the small disk", healthy(t))
 			if writer {
-				makeWriter(t, server)
+				done(t, leads, server)
 			}
-			diskFills(t, server, dir)
+			diskFills(t, server)
 		})
 	}
 }
@@ -48,28 +42,21 @@ func healthy(t *testing.T) func() bool {
 	}
 }
 
-// makeWriter ends the database of the writer, until the first in line is it.
-func makeWriter(t *testing.T, server string) {
+// done has a deed done to a server.
+func done(t *testing.T, d deed, server string) {
 	t.Helper()
-	eventually(t, 60*time.Second, server+" is the writer and all is healthy", func() bool {
-		s, err := ring.Status(t.Context())
-		if err != nil || !s.Healthy {
-			return false
-		}
-		if s.Writer != server {
-			kill(t, processes(t, s.Writer, "mariadbd")...)
-		}
-		return s.Writer == server
-	})
+	if err := d(context.WithoutCancel(t.Context()), ring, server); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // diskFills fills a server's disk under load, and empties it again.
-func diskFills(t *testing.T, server, dir string) {
+func diskFills(t *testing.T, server string) {
 	t.Helper()
 	var begun, resumed time.Time
 	l := load(t, func(l *Load) {
 		begun = time.Now()
-		filler := fill(t, dir)
+		done(t, fillDisk, server)
 		eventually(t, 20*time.Second, "the status names the disk", func() bool {
 			return strings.Contains(problem(t, server), "disk is full")
 		})
@@ -79,9 +66,7 @@ func diskFills(t *testing.T, server, dir string) {
 		n := acked(l)
 		eventually(t, 10*time.Second, "posts are acknowledged", func() bool { return acked(l) > n+40 })
 		resumed = time.Now()
-		if err := os.Remove(filler); err != nil {
-			t.Fatal(err)
-		}
+		done(t, emptyDisk, server)
 		eventually(t, 40*time.Second, "all is healthy again", healthy(t))
 	})
 	l.whole(t)
@@ -107,48 +92,4 @@ func problem(t *testing.T, server string) string {
 		}
 	}
 	return ""
-}
-
-// smallDisk puts a small, empty disk where a running server keeps its
-// database, until the server is started anew, and returns its path on this machine.
-func smallDisk(t *testing.T, server string) string {
-	t.Helper()
-	nodes, databases := processes(t, server, "trivet node"), processes(t, server, "mariadbd")
-	if len(nodes) != 1 || len(databases) == 0 {
-		t.Fatalf("%s runs node as %v and mariadbd as %v", server, nodes, databases)
-	}
-	t.Cleanup(func() {
-		for _, verb := range []string{"kill", "start"} {
-			if out, err := ring.Run(context.Background(), "lab", verb, server); err != nil {
-				t.Errorf("%v\n%s", err, out)
-			}
-		}
-	})
-	// Node must not see the database end before the new disk is there.
-	if err := syscall.Kill(nodes[0], syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = syscall.Kill(nodes[0], syscall.SIGCONT) }()
-	kill(t, databases...)
-	out, err := exec.Command("nsenter", "-t", fmt.Sprint(nodes[0]), "-m", "mount", "-t", "tmpfs", "-o", "size=800m,mode=700,uid=mysql,gid=mysql", "tmpfs", databaseDir).CombinedOutput()
-	if err != nil {
-		t.Fatalf("mount a small disk: %v: %s", err, out)
-	}
-	return filepath.Join("/proc", fmt.Sprint(nodes[0]), "root", databaseDir)
-}
-
-// fill leaves no room on the disk of dir and returns the file that took it.
-func fill(t *testing.T, dir string) string {
-	t.Helper()
-	name := filepath.Join(dir, "filler")
-	f, err := os.Create(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = f.Close() }()
-	for block := make([]byte, 1<<20); ; {
-		if _, err := f.Write(block); err != nil {
-			return name
-		}
-	}
 }

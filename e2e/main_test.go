@@ -9,10 +9,7 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
 	"slices"
-	"strconv"
-	"strings"
 	"testing"
 	"time"
 )
@@ -33,10 +30,10 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	ring = New(*labName, *labPrefix)
 	ring.Program = *program
-	os.Exit(run(m))
+	os.Exit(runAll(m))
 }
 
-func run(m *testing.M) int {
+func runAll(m *testing.M) int {
 	if os.Geteuid() != 0 {
 		fmt.Println("SKIP: the lab ring needs root: it makes namespaces, bridges and firewall rules")
 		return 0
@@ -197,26 +194,12 @@ func (l *Load) forgive(before time.Time) {
 	}
 }
 
-// processes finds the processes of a server by a word of their command line, as
-// pids of this machine. Of those whose line only names another program to run
-// (lab-init) it finds none, unless asked for.
+// processes finds the processes of a server; see Lab.Processes.
 func processes(t *testing.T, server, word string) []int {
 	t.Helper()
-	out, err := exec.Command("ip", "netns", "pids", ring.Namespace(server)).Output()
+	pids, err := ring.Processes(server, word)
 	if err != nil {
-		t.Fatalf("list processes of %s: %v", server, err)
-	}
-	var pids []int
-	for f := range strings.FieldsSeq(string(out)) {
-		cmd, err := os.ReadFile("/proc/" + f + "/cmdline")
-		line := strings.ReplaceAll(string(cmd), "\x00", " ")
-		if err == nil && strings.Contains(line, word) && (word == "lab-init" || !strings.Contains(line, "lab-init")) {
-			pid, err := strconv.Atoi(f)
-			if err != nil {
-				t.Fatal(err)
-			}
-			pids = append(pids, pid)
-		}
+		t.Fatal(err)
 	}
 	return pids
 }

@@ -16,10 +16,25 @@ import (
 type Trial struct {
 	Name   string
 	Victim Victim
-	Break  func(ctx context.Context, l *Lab, victim string) error
-	Mend   func(ctx context.Context, l *Lab, victim string) error // nil: it mends itself
-	Apart  bool                                                   // the victim's own clients are not asked how long they waited
-	Lasts  time.Duration                                          // from Break to Mend, at least; 2 s
+	Before deed // without load; may be nil
+	Break  deed
+	Mend   deed          // nil: it mends itself
+	After  deed          // without load, whatever came before; may be nil
+	Apart  bool          // the victim's own clients are not asked how long they waited
+	Lasts  time.Duration // from Break to Mend, at least; 2 s
+	Dark   bool          // nobody can write before it is mended
+	Long   bool          // not in the lab ring
+}
+
+// deed does something to a server, or to all; it is told their name, or "all".
+type deed func(ctx context.Context, l *Lab, victim string) error
+
+// do does it, if there is anything to do.
+func (d deed) do(ctx context.Context, l *Lab, victim string) error {
+	if d == nil {
+		return nil
+	}
+	return d(ctx, l, victim)
 }
 
 // Victim says whom a trial befalls.
@@ -65,35 +80,51 @@ const (
 	syncedLimit  = 2 * time.Minute
 	ackLimit     = time.Minute
 	settled      = time.Second // of load after all are synced again
+	lasts        = 2 * time.Second
+	enough       = 50 // acknowledged operations that show that the load goes on
 )
 
 // Try has t befall the lab under load, waits until all is well again, and
 // checks what the clients were told.
-func (l *Lab) Try(ctx context.Context, t Trial) (Figures, error) {
-	f := Figures{Name: t.Name}
+func (l *Lab) Try(ctx context.Context, t Trial) (f Figures, err error) {
+	f.Name = t.Name
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("%s: %w", t.Name, err)
+		}
+	}()
 	if err := l.becomesHealthy(ctx); err != nil {
-		return f, fmt.Errorf("%s: before it: %w", t.Name, err)
+		return f, fmt.Errorf("before it: %w", err)
+	}
+	s, err := l.Status(ctx)
+	if err != nil {
+		return f, err
+	}
+	victim := t.Victim.find(s)
+	defer func() { err = errors.Join(err, t.After.do(context.WithoutCancel(ctx), l, victim)) }()
+	if err := errors.Join(t.Before.do(ctx, l, victim), l.becomesHealthy(ctx)); err != nil {
+		return f, fmt.Errorf("before it: %w", err)
 	}
 	load, err := l.Transactions(ctx)
 	if err == nil {
 		err = load.Prepare(ctx)
 	}
 	if err != nil {
-		return f, fmt.Errorf("%s: %w", t.Name, err)
+		return f, err
 	}
-	stop := l.begin(ctx, load)
-	err = l.befall(ctx, t, load, &f)
+	stop := begin(ctx, load)
+	err = l.befall(ctx, t, victim, load, &f)
 	err = errors.Join(err, stop())
 	f.tell(load.History())
 	if err != nil {
-		return f, fmt.Errorf("%s: %w", t.Name, err)
+		return f, err
 	}
 	f.Wrong, err = l.Audit(ctx, load)
 	return f, err
 }
 
 // begin starts the load; the function that it returns ends it.
-func (l *Lab) begin(ctx context.Context, load *history.Load) (stop func() error) {
+func begin(ctx context.Context, load *history.Load) (stop func() error) {
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() { ended <- load.Run(ctx) }()
@@ -101,43 +132,46 @@ func (l *Lab) begin(ctx context.Context, load *history.Load) (stop func() error)
 }
 
 // befall is the part of a trial that is under load.
-func (l *Lab) befall(ctx context.Context, t Trial, load *history.Load, f *Figures) error {
-	if err := acknowledged(ctx, load, 0, 50); err != nil {
+func (l *Lab) befall(ctx context.Context, t Trial, victim string, load *history.Load, f *Figures) error {
+	if err := acknowledged(ctx, load, 0, enough); err != nil {
 		return err
-	}
-	s, err := l.Status(ctx)
-	if err != nil {
-		return err
-	}
-	victim, asked := t.Victim.find(s), Servers
-	if t.Apart {
-		asked = others(victim)
 	}
 	from := load.Since()
 	if err := t.Break(ctx, l, victim); err != nil {
 		return err
 	}
-	broken := load.Since()
-	mended, lasts := from, max(t.Lasts, 2*time.Second)
-	if t.Mend != nil {
-		if t.Victim != All {
-			err = acknowledged(ctx, load, broken, 50)
-		}
-		if err = errors.Join(err, pause(ctx, lasts-(load.Since()-broken))); err != nil {
+	mended := from
+	mending := make(chan error, 1)
+	if t.Mend == nil {
+		mending <- nil
+	} else {
+		if err := goesOn(ctx, t, load, load.Since()); err != nil {
 			return err
 		}
 		mended = load.Since()
-		if err := t.Mend(ctx, l, victim); err != nil {
-			return err
-		}
+		go func() { mending <- t.Mend(ctx, l, victim) }()
 	}
-	if f.Synced, err = l.becomesSynced(ctx, load, mended); err != nil {
+	err := until(ctx, syncedLimit, func() error { return l.Synced(ctx) })
+	f.Synced = load.Since() - mended
+	if err = errors.Join(err, <-mending); err != nil {
 		return err
 	}
-	back := load.Since()
-	err = errors.Join(acknowledged(ctx, load, back, 50), pause(ctx, settled))
+	err = errors.Join(acknowledged(ctx, load, load.Since(), enough), pause(ctx, settled))
+	asked := Servers
+	if t.Apart {
+		asked = others(victim)
+	}
 	f.Gap = worstGap(load.History(), from, load.Since(), asked)
 	return err
+}
+
+// goesOn waits until a fault has lasted, and writes are acknowledged beside it
+// unless nobody can write.
+func goesOn(ctx context.Context, t Trial, load *history.Load, broken time.Duration) (err error) {
+	if !t.Dark {
+		err = acknowledged(ctx, load, broken, enough)
+	}
+	return errors.Join(err, pause(ctx, max(t.Lasts, lasts)-(load.Since()-broken)))
 }
 
 // worstGap is the longest time that the clients of one server waited.
@@ -149,28 +183,17 @@ func worstGap(ops []history.Op, from, to time.Duration, servers []string) time.D
 	return worst
 }
 
-// acknowledged waits until so many writes have been since a moment.
+// acknowledged waits until so many operations have been since a moment.
 func acknowledged(ctx context.Context, load *history.Load, since time.Duration, n int) error {
 	return until(ctx, ackLimit, func() error {
-		got := 0
-		for _, o := range load.History() {
-			if o.End > since && o.Outcome == history.OK {
-				got++
-			}
-		}
-		if got < n {
+		if got := load.Acknowledged(since); got < n {
 			return fmt.Errorf("%d operations were acknowledged, want %d", got, n)
 		}
 		return nil
 	})
 }
 
-// becomesSynced waits for all three and returns how long that took since mended.
-func (l *Lab) becomesSynced(ctx context.Context, load *history.Load, mended time.Duration) (time.Duration, error) {
-	err := until(ctx, syncedLimit, func() error { return l.Synced(ctx) })
-	return load.Since() - mended, err
-}
-
+// becomesHealthy waits until every part is, and the three databases are synced.
 func (l *Lab) becomesHealthy(ctx context.Context) error {
 	return until(ctx, healthyLimit, func() error {
 		s, err := l.Status(ctx)

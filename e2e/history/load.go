@@ -110,6 +110,17 @@ func (l *Load) History() []Op {
 	return l.ops[:len(l.ops):len(l.ops)]
 }
 
+// Acknowledged is how many operations were acknowledged since a moment.
+func (l *Load) Acknowledged(since time.Duration) int {
+	ops, n := l.History(), 0
+	for i := len(ops) - 1; i >= 0 && ops[i].End > since; i-- {
+		if ops[i].Outcome == OK {
+			n++
+		}
+	}
+	return n
+}
+
 // open returns a pool of one connection. Plain statements are written into one
 // packet; others are prepared on the server.
 func (l *Load) open(server string, dial func(context.Context, string) (net.Conn, error), plain bool) (*sql.DB, error) {
