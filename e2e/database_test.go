@@ -1,9 +1,17 @@
 package e2e
 
 import (
+	"cmp"
 	"flag"
+	"math/rand/v2"
 	"regexp"
 	"testing"
+	"time"
+)
+
+var (
+	soakFor  = flag.Duration("soak-for", 40*time.Second, "how long TestDatabaseSoak has faults befall the databases")
+	soakSeed = flag.Uint64("soak-seed", 0, "of its faults; 0: a new one, which is printed")
 )
 
 var trials = flag.String("trials", "", "regular expression: TestDatabaseTrials has the trials whose names match, long ones too; empty: all that are not long")
@@ -36,5 +44,21 @@ func TestDatabaseTrials(t *testing.T) {
 	}
 	for _, f := range all {
 		t.Log("MEASURE " + f.String())
+	}
+}
+
+// Random faults, overlapping ones too, for a while: the short form of `make soak-database`.
+func TestDatabaseSoak(t *testing.T) {
+	ensureUp(t)
+	r, _, err := ring.Soak(t.Context(), Soak{For: *soakFor, Seed: cmp.Or(*soakSeed, rand.Uint64N(1_000_000)), Out: t.Output()})
+	t.Log(r)
+	for _, w := range r.Wrong {
+		t.Error(w)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Rounds < 2 || r.Acked < 100 {
+		t.Errorf("%d rounds with %d acknowledged writes: the soak did nothing", r.Rounds, r.Acked)
 	}
 }
