@@ -1,10 +1,12 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"os"
@@ -27,12 +29,18 @@ const (
 	readAddress   = "127.0.0.1:3307"
 )
 
-// Transactions prepares a load of transactions through the routers of all
-// servers, as their apps would reach them.
-func (l *Lab) Transactions(ctx context.Context) (*history.Load, error) {
+// transactions is the load of transactions on a lab's databases.
+type transactions struct {
+	*history.Load
+	lab *Lab
+}
+
+// transactions prepares a load through the routers of all servers, as their
+// apps would reach them.
+func (l *Lab) transactions(ctx context.Context) (transactions, error) {
 	at, err := l.databaseURL()
 	if err != nil {
-		return nil, err
+		return transactions{}, err
 	}
 	password, _ := at.User.Password()
 	load := &history.Load{
@@ -43,7 +51,40 @@ func (l *Lab) Transactions(ctx context.Context) (*history.Load, error) {
 		_ = conn.Close()
 		load.DialRead = l.dial(readAddress)
 	}
-	return load, nil
+	return transactions{load, l}, load.Prepare(ctx)
+}
+
+// Gap is the longest time that the clients of one of the servers waited.
+func (w transactions) Gap(from, to time.Duration, of []string) time.Duration {
+	worst := time.Duration(0)
+	for _, s := range of {
+		worst = max(worst, history.Gap(w.History(), from, to, s))
+	}
+	return worst
+}
+
+// Tell counts what the clients were told.
+func (w transactions) Tell(f *Figures) {
+	n := history.Count(w.History())
+	f.Acked, f.Failed, f.Unknown = n[history.OK], n[history.Failed], n[history.Unknown]
+	seen := map[string]int{}
+	for _, o := range w.History() {
+		if o.Error != "" {
+			seen[string(o.Kind)+" "+string(o.Outcome)+": "+o.Error]++
+		}
+	}
+	f.Errors = Frequent(seen)
+}
+
+// Frequent lists what was seen and how often, the most frequent first.
+func Frequent(seen map[string]int) []string {
+	words := slices.SortedFunc(maps.Keys(seen), func(a, b string) int {
+		return cmp.Or(cmp.Compare(seen[b], seen[a]), cmp.Compare(a, b))
+	})
+	for i, w := range words {
+		words[i] = fmt.Sprintf("%d × %s", seen[w], w)
+	}
+	return words
 }
 
 // dial connects inside a server's network.
@@ -102,9 +143,9 @@ func (l *Lab) Processes(server, word string) ([]int, error) {
 	return pids, nil
 }
 
-// Node opens a server's own mariadbd, as its root.
-func (l *Lab) Node(server string) (*sql.DB, error) {
-	return history.Open(filepath.Join(l.Dir(server, "run"), "database", "mariadbd.sock"), "")
+// Node opens a database of a server's own mariadbd, as its root.
+func (l *Lab) Node(server, database string) (*sql.DB, error) {
+	return history.Open(filepath.Join(l.Dir(server, "run"), "database", "mariadbd.sock"), database)
 }
 
 // Synced says why not all servers' databases are synced with each other; nil if they are.
@@ -125,7 +166,7 @@ func (l *Lab) Synced(ctx context.Context) error {
 }
 
 func (l *Lab) synced(ctx context.Context, server string) error {
-	db, err := l.Node(server)
+	db, err := l.Node(server, "")
 	if err != nil {
 		return err
 	}
@@ -150,28 +191,31 @@ func (l *Lab) synced(ctx context.Context, server string) error {
 	return rows.Err()
 }
 
-// Audit checks a load's history against what each server holds.
-func (l *Lab) Audit(ctx context.Context, load *history.Load) ([]string, error) {
+// Audit checks the history against what each server holds.
+func (w transactions) Audit(ctx context.Context) ([]string, error) {
 	var wrong []string
-	ops := load.History()
 	var first history.Content
 	for i, server := range Servers {
-		db, err := history.Open(filepath.Join(l.Dir(server, "run"), "database", "mariadbd.sock"), load.Database)
-		if err != nil {
-			return nil, err
-		}
-		has, err := history.ReadContent(ctx, db)
-		_ = db.Close()
+		has, err := w.content(ctx, server)
 		if err != nil {
 			return nil, fmt.Errorf("audit %s: %w", server, err)
 		}
 		if i == 0 {
-			first, wrong = has, history.Check(ops, has, history.Tables)
+			first, wrong = has, history.Check(w.History(), has, history.Tables)
 		} else if !reflect.DeepEqual(first, has) {
 			wrong = append(wrong, fmt.Sprintf("%s holds other data than %s", server, Servers[0]))
 		}
 	}
 	return wrong, nil
+}
+
+func (w transactions) content(ctx context.Context, server string) (history.Content, error) {
+	db, err := w.lab.Node(server, w.Database)
+	if err != nil {
+		return history.Content{}, err
+	}
+	defer func() { _ = db.Close() }()
+	return history.ReadContent(ctx, db)
 }
 
 // others are the servers but those.

@@ -39,7 +39,7 @@ type hit struct {
 	name        string
 	server      string // "all" for all
 	after, long time.Duration
-	harm      deed
+	harm        deed
 	mend        deed
 }
 
@@ -51,7 +51,7 @@ func (h hit) String() string {
 var soakKinds = []struct {
 	name   string
 	weight int
-	harm deed
+	harm   deed
 	mend   deed // nil: it mends itself
 }{
 	{"kill mariadbd", 6, killDatabase, nil},
@@ -138,10 +138,7 @@ func (l *Lab) Soak(ctx context.Context, s Soak) (r SoakReport, ops []history.Op,
 	if err := l.becomesHealthy(ctx); err != nil {
 		return r, nil, fmt.Errorf("before the soak: %w", err)
 	}
-	load, err := l.Transactions(ctx)
-	if err == nil {
-		err = load.Prepare(ctx)
-	}
+	load, err := l.transactions(ctx)
 	if err != nil {
 		return r, nil, err
 	}
@@ -155,12 +152,12 @@ func (l *Lab) Soak(ctx context.Context, s Soak) (r SoakReport, ops []history.Op,
 		return r, ops, err
 	}
 	r.Gap = history.Gap(ops, 0, load.Since(), Servers...)
-	r.Wrong, err = l.Audit(ctx, load)
+	r.Wrong, err = load.Audit(ctx)
 	return r, ops, err
 }
 
 // rounds does one round after the other until the time is over, and ends with all synced.
-func (l *Lab) rounds(ctx context.Context, s Soak, load *history.Load, r *SoakReport) error {
+func (l *Lab) rounds(ctx context.Context, s Soak, load Work, r *SoakReport) error {
 	random := rand.New(rand.NewPCG(s.Seed, s.Seed))
 	for whole := true; load.Since() < s.For; {
 		hits := plan(random)
@@ -173,8 +170,7 @@ func (l *Lab) rounds(ctx context.Context, s Soak, load *history.Load, r *SoakRep
 		for _, h := range hits {
 			r.Faults[h.name+ofAll(h.server)]++
 		}
-		l.round(ctx, hits)
-		mended := load.Since()
+		mended := l.round(ctx, load, hits)
 		whole = !hurry || load.Since() >= s.For
 		if !whole {
 			fmt.Fprintln(s.Out)
@@ -200,9 +196,11 @@ func ofAll(server string) string {
 	return ""
 }
 
-// round does the faults of one round, and returns when all are mended. A fault
-// that finds nothing to break, as another one has broken it, is none.
-func (l *Lab) round(ctx context.Context, hits []hit) {
+// round does the faults of one round, returns when all are mended, and says
+// when the mending of the last one began. A fault that finds nothing to break,
+// as another one has broken it, is none.
+func (l *Lab) round(ctx context.Context, load Work, hits []hit) (mended time.Duration) {
+	var mu sync.Mutex
 	var wg sync.WaitGroup
 	for _, h := range hits {
 		wg.Go(func() {
@@ -213,11 +211,17 @@ func (l *Lab) round(ctx context.Context, hits []hit) {
 			if h.server != string(All) {
 				on = []string{h.server}
 			}
+			begun := load.Since()
 			_ = at(ctx, l, h.harm, on)
 			if h.mend != nil && pause(ctx, h.long) == nil {
+				begun = load.Since()
 				_ = at(ctx, l, h.mend, on)
 			}
+			mu.Lock()
+			defer mu.Unlock()
+			mended = max(mended, begun)
 		})
 	}
 	wg.Wait()
+	return mended
 }

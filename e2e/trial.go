@@ -4,12 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
-	"strings"
 	"time"
-
-	"trivet/e2e/history"
 )
 
 // Trial is something that befalls the lab under a load of transactions.
@@ -84,9 +79,24 @@ const (
 	enough       = 50 // acknowledged operations that show that the load goes on
 )
 
-// Try has t befall the lab under load, waits until all is well again, and
-// checks what the clients were told.
-func (l *Lab) Try(ctx context.Context, t Trial) (f Figures, err error) {
+// Work is a load whose writes are acknowledged, and can be looked for afterwards.
+type Work interface {
+	Run(ctx context.Context) error                         // works until ctx ends
+	Since() time.Duration                                  // since it began
+	Acknowledged(since time.Duration) int                  // operations
+	Gap(from, to time.Duration, of []string) time.Duration // longest between acknowledged writes of one of those servers' clients
+	Tell(*Figures)                                         // how many writes had which outcome, and the errors
+	Audit(ctx context.Context) ([]string, error)           // what is wrong, when it has ended
+}
+
+// Try has t befall the lab under a load of transactions, waits until all is
+// well again, and checks what the clients were told.
+func (l *Lab) Try(ctx context.Context, t Trial) (Figures, error) {
+	return l.Befall(ctx, t, func(ctx context.Context) (Work, error) { return l.transactions(ctx) })
+}
+
+// Befall is Try with another load, which is prepared when the lab is.
+func (l *Lab) Befall(ctx context.Context, t Trial, prepare func(context.Context) (Work, error)) (f Figures, err error) {
 	f.Name = t.Name
 	defer func() {
 		if err != nil {
@@ -105,38 +115,35 @@ func (l *Lab) Try(ctx context.Context, t Trial) (f Figures, err error) {
 	if err := errors.Join(t.Before.do(ctx, l, victim), l.becomesHealthy(ctx)); err != nil {
 		return f, fmt.Errorf("before it: %w", err)
 	}
-	load, err := l.Transactions(ctx)
-	if err == nil {
-		err = load.Prepare(ctx)
-	}
+	work, err := prepare(ctx)
 	if err != nil {
 		return f, err
 	}
-	stop := begin(ctx, load)
-	err = l.befall(ctx, t, victim, load, &f)
+	stop := begin(ctx, work)
+	err = l.befall(ctx, t, victim, work, &f)
 	err = errors.Join(err, stop())
-	f.tell(load.History())
+	work.Tell(&f)
 	if err != nil {
 		return f, err
 	}
-	f.Wrong, err = l.Audit(ctx, load)
+	f.Wrong, err = work.Audit(ctx)
 	return f, err
 }
 
-// begin starts the load; the function that it returns ends it.
-func begin(ctx context.Context, load *history.Load) (stop func() error) {
+// begin starts the work; the function that it returns ends it.
+func begin(ctx context.Context, work Work) (stop func() error) {
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan error, 1)
-	go func() { ended <- load.Run(ctx) }()
+	go func() { ended <- work.Run(ctx) }()
 	return func() error { cancel(); return <-ended }
 }
 
 // befall is the part of a trial that is under load.
-func (l *Lab) befall(ctx context.Context, t Trial, victim string, load *history.Load, f *Figures) error {
-	if err := acknowledged(ctx, load, 0, enough); err != nil {
+func (l *Lab) befall(ctx context.Context, t Trial, victim string, work Work, f *Figures) error {
+	if err := acknowledged(ctx, work, 0, enough); err != nil {
 		return err
 	}
-	from := load.Since()
+	from := work.Since()
 	if err := t.Break(ctx, l, victim); err != nil {
 		return err
 	}
@@ -145,48 +152,39 @@ func (l *Lab) befall(ctx context.Context, t Trial, victim string, load *history.
 	if t.Mend == nil {
 		mending <- nil
 	} else {
-		if err := goesOn(ctx, t, load, load.Since()); err != nil {
+		if err := goesOn(ctx, t, work, work.Since()); err != nil {
 			return err
 		}
-		mended = load.Since()
+		mended = work.Since()
 		go func() { mending <- t.Mend(ctx, l, victim) }()
 	}
 	err := until(ctx, syncedLimit, func() error { return l.Synced(ctx) })
-	f.Synced = load.Since() - mended
+	f.Synced = work.Since() - mended
 	if err = errors.Join(err, <-mending); err != nil {
 		return err
 	}
-	err = errors.Join(acknowledged(ctx, load, load.Since(), enough), pause(ctx, settled))
+	err = errors.Join(acknowledged(ctx, work, work.Since(), enough), pause(ctx, settled))
 	asked := Servers
 	if t.Apart {
 		asked = others(victim)
 	}
-	f.Gap = worstGap(load.History(), from, load.Since(), asked)
+	f.Gap = work.Gap(from, work.Since(), asked)
 	return err
 }
 
 // goesOn waits until a fault has lasted, and writes are acknowledged beside it
 // unless nobody can write.
-func goesOn(ctx context.Context, t Trial, load *history.Load, broken time.Duration) (err error) {
+func goesOn(ctx context.Context, t Trial, work Work, broken time.Duration) (err error) {
 	if !t.Dark {
-		err = acknowledged(ctx, load, broken, enough)
+		err = acknowledged(ctx, work, broken, enough)
 	}
-	return errors.Join(err, pause(ctx, max(t.Lasts, lasts)-(load.Since()-broken)))
-}
-
-// worstGap is the longest time that the clients of one server waited.
-func worstGap(ops []history.Op, from, to time.Duration, servers []string) time.Duration {
-	worst := time.Duration(0)
-	for _, s := range servers {
-		worst = max(worst, history.Gap(ops, from, to, s))
-	}
-	return worst
+	return errors.Join(err, pause(ctx, max(t.Lasts, lasts)-(work.Since()-broken)))
 }
 
 // acknowledged waits until so many operations have been since a moment.
-func acknowledged(ctx context.Context, load *history.Load, since time.Duration, n int) error {
+func acknowledged(ctx context.Context, work Work, since time.Duration, n int) error {
 	return until(ctx, ackLimit, func() error {
-		if got := load.Acknowledged(since); got < n {
+		if got := work.Acknowledged(since); got < n {
 			return fmt.Errorf("%d operations were acknowledged, want %d", got, n)
 		}
 		return nil
@@ -202,27 +200,6 @@ func (l *Lab) becomesHealthy(ctx context.Context) error {
 		}
 		return errors.Join(err, l.Synced(ctx))
 	})
-}
-
-// tell counts what the clients were told.
-func (f *Figures) tell(ops []history.Op) {
-	n := history.Count(ops)
-	f.Acked, f.Failed, f.Unknown = n[history.OK], n[history.Failed], n[history.Unknown]
-	seen := map[string]int{}
-	for _, o := range ops {
-		if o.Error != "" {
-			seen[string(o.Kind)+" "+string(o.Outcome)+": "+o.Error]++
-		}
-	}
-	words := slices.SortedFunc(maps.Keys(seen), func(a, b string) int {
-		if seen[a] != seen[b] {
-			return seen[b] - seen[a]
-		}
-		return strings.Compare(a, b)
-	})
-	for _, w := range words {
-		f.Errors = append(f.Errors, fmt.Sprintf("%d × %s", seen[w], w))
-	}
 }
 
 // until asks f, ten times a second, until it has no error or the time is over.
