@@ -8,7 +8,7 @@ GO      := CGO_ENABLED=0 go
 RACE    := CGO_ENABLED=1 go test -race -shuffle=on
 RING    := trivet/e2e
 
-.PHONY: up build deps deps-test test test-unit test-lab lint format generate bench bench-balancer bench-database clean
+.PHONY: up build deps deps-test test test-unit test-lab lint format generate bench bench-balancer bench-database soak-database soak-wordpress clean
 
 up: deps build ## install what is needed, build, start the lab
 	./trivet up
@@ -29,7 +29,7 @@ test-unit: ## pure, command line, kernel and process tests
 	cd examples/foobar/app && $(RACE) ./...
 
 test-lab: build ## three servers: kill, cut off, heal
-	go test -count=1 -timeout 12m -v $(RING)
+	go test -count=1 -timeout 20m -v $(RING)
 
 lint: ## unformatted files, lint findings
 	go tool -modfile=tools/go.mod golangci-lint run
@@ -50,6 +50,14 @@ bench-balancer: ## the engine beside nginx, HAProxy, Caddy and net/http, in CPU 
 
 bench-database: build ## the database: router beside mariadbd's own socket, bring-up, joins, failover, memory
 	$(GO) run ./e2e/dbbench $(ARGS)
+
+soak-database: build ## random faults on the databases under load: ARGS="--for 1h --seed N", or "--trials ." or "--crashes 20"
+	@scripts/deps soak
+	$(GO) run ./e2e/soak $(ARGS)
+
+soak-wordpress: build ## the single faults, with WordPress as the site
+	@scripts/deps wordpress
+	$(GO) run ./e2e/wordpress $(ARGS)
 
 clean:
 	rm -f trivet

@@ -64,10 +64,13 @@ var edges = map[string][]string{
 	"site/schema":       {"site"},
 
 	// Only tests import these.
+	"e2e":                      {"e2e/history", "internal/netns", "lab"},
 	"e2e/bench":                {"e2e", "e2e/measure"},
 	"e2e/dbbench":              {"e2e", "e2e/measure", "internal/netns"},
 	"e2e/measure":              {"e2e", "internal/host"},
 	"e2e/load":                 {"e2e"},
+	"e2e/soak":                 {"e2e", "e2e/history"},
+	"e2e/wordpress":            {"e2e"},
 	"internal/mtls/mtlstest":   {"internal/mtls", "internal/part"},
 	"internal/netns/netnstest": {"internal/netns"},
 }
@@ -76,6 +79,7 @@ var edges = map[string][]string{
 // the kernel's own names, is free to all.
 var modules = map[string]string{
 	"filippo.io/age":                      "database/backup",
+	"github.com/anishathalye/porcupine":   "e2e/history", // in no binary
 	"github.com/go-sql-driver/mysql":      "database",
 	"github.com/google/nftables":          "firewall",
 	"github.com/invopop/jsonschema":       "site/schema",
@@ -100,7 +104,7 @@ var modules = map[string]string{
 const free = "golang.org/x/sys"
 
 // drivers speak the protocol of a part from outside, as an app does; they are in no binary.
-var drivers = map[string]string{"e2e/dbbench": "github.com/go-sql-driver/mysql"}
+var drivers = map[string]string{"e2e/dbbench": "github.com/go-sql-driver/mysql", "e2e/history": "github.com/go-sql-driver/mysql"}
 
 // law says why from may not import to, whatever the table holds; empty: it may.
 func law(from, to string) string {

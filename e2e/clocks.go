@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 )
 
 // A time namespace does not cover CLOCK_REALTIME (time_namespaces(7)), so the
@@ -47,6 +48,27 @@ func clockOwn(ctx context.Context, l *Lab, server string) error {
 func setClock(offset string) deed {
 	return func(_ context.Context, l *Lab, server string) error {
 		return os.WriteFile(filepath.Join(l.Dir(server, "lib"), "clock", "now"), []byte(offset+"\n"), 0o644)
+	}
+}
+
+// showsClock waits until a mariadbd that runs says that its clock is off by so much.
+func showsClock(offset time.Duration) deed {
+	return func(ctx context.Context, l *Lab, server string) error {
+		return until(ctx, syncedLimit, func() error {
+			db, err := l.Node(server, "")
+			if err != nil {
+				return err
+			}
+			defer func() { _ = db.Close() }()
+			var says int64
+			if err := db.QueryRowContext(ctx, "SELECT UNIX_TIMESTAMP()").Scan(&says); err != nil {
+				return err
+			}
+			if off := time.Unix(says, 0).Sub(time.Now().Add(offset)).Abs(); off > 5*time.Second {
+				return fmt.Errorf("the clock of %s is off by %s, want %s", server, time.Until(time.Unix(says, 0)).Round(time.Second), offset)
+			}
+			return nil
+		})
 	}
 }
 

@@ -16,7 +16,7 @@ type Trial struct {
 	Mend   deed          // nil: it mends itself
 	After  deed          // without load, whatever came before; may be nil
 	Apart  bool          // the victim's own clients are not asked how long they waited
-	Lasts  time.Duration // from Break to Mend, at least; 2 s
+	Lasts  time.Duration // from Break to Mend, at least; a second
 	Dark   bool          // nobody can write before it is mended
 	Long   bool          // not in the lab ring
 }
@@ -75,7 +75,7 @@ const (
 	syncedLimit  = 2 * time.Minute
 	ackLimit     = time.Minute
 	settled      = time.Second // of load after all are synced again
-	lasts        = 2 * time.Second
+	lasts        = time.Second
 	enough       = 50 // acknowledged operations that show that the load goes on
 )
 

@@ -18,7 +18,7 @@ var Trials = []Trial{
 	{Name: "mariadbd of the writer killed", Victim: Writer, Break: killDatabase},
 	{Name: "mariadbd of another server killed", Victim: Other, Break: killDatabase},
 	{Name: "power of the writer off", Victim: Writer, Break: powerOff, Mend: powerOn, Apart: true},
-	{Name: "power of another server off", Victim: Other, Break: powerOff, Mend: powerOn, Apart: true},
+	{Name: "power of another server off", Victim: Other, Break: powerOff, Mend: powerOn, Apart: true, Long: true},
 	{Name: "power of s1 off", Victim: "s1", Break: powerOff, Mend: powerOn, Apart: true, Long: true},
 	{Name: "power of s2 off", Victim: "s2", Break: powerOff, Mend: powerOn, Apart: true, Long: true},
 	{Name: "power of s3 off", Victim: "s3", Break: powerOff, Mend: powerOn, Apart: true, Long: true},
@@ -34,7 +34,7 @@ var Trials = []Trial{
 	{Name: "writer frozen", Victim: Writer, Break: freeze, Mend: thaw, Apart: true},
 	{Name: "another server frozen", Victim: Other, Break: freeze, Mend: thaw, Apart: true, Long: true},
 	{Name: "router of the writer killed", Victim: Writer, Break: killProcess(router)},
-	{Name: "router of another server killed", Victim: Other, Break: killProcess(router), Apart: true},
+	{Name: "router of another server killed", Victim: Other, Break: killProcess(router), Apart: true, Long: true},
 	{Name: "node and etcd of the writer killed", Victim: Writer, Break: killProcess(nodeWord)},
 	{Name: "node, etcd and mariadbd of the writer killed", Victim: Writer, Break: killProcess(nodeWord, mariadbd)},
 	{Name: "mariadbd of the writer killed, all routers too", Victim: Writer, Break: inTurn(killDatabase, everywhere(killProcess(router))), Long: true},
@@ -55,9 +55,9 @@ var Trials = []Trial{
 	{Name: "power of all three off, disk of the writer wiped", Victim: Writer, Break: inTurn(everywhere(powerOff), wipe), Mend: everywhere(powerOn), Dark: true, Long: true},
 	{Name: "disk of another server full", Victim: Other, Before: smallDisk, Break: fillDisk, Mend: emptyDisk, After: bigDisk, Long: true},
 	{Name: "disk of the writer full", Victim: "s1", Before: inTurn(smallDisk, leads), Break: fillDisk, Mend: emptyDisk, After: bigDisk, Long: true},
-	{Name: "clock of the writer's mariadbd 1 h ahead", Victim: "s1", Before: inTurn(clockOwn, leads), Break: setClock("+3600"), Mend: setClock("+0"), After: clockBack, Long: true},
-	{Name: "clock of the writer's mariadbd 1 h behind", Victim: "s1", Before: inTurn(clockOwn, leads), Break: setClock("-3600"), Mend: setClock("+0"), After: clockBack, Long: true},
-	{Name: "mariadbd of another server killed, its clock 1 h behind", Victim: Other, Before: clockOwn, Break: inTurn(setClock("-3600"), killDatabase), Mend: setClock("+0"), After: clockBack, Long: true},
+	{Name: "clock of the writer's mariadbd 1 h ahead", Victim: "s1", Before: inTurn(clockOwn, leads), Break: inTurn(setClock("+3600"), showsClock(time.Hour)), Mend: setClock("+0"), After: clockBack, Long: true},
+	{Name: "clock of the writer's mariadbd 1 h behind", Victim: "s1", Before: inTurn(clockOwn, leads), Break: inTurn(setClock("-3600"), showsClock(-time.Hour)), Mend: setClock("+0"), After: clockBack, Long: true},
+	{Name: "mariadbd of another server killed, its clock 1 h behind", Victim: Other, Before: clockOwn, Break: inTurn(setClock("-3600"), killDatabase), Mend: inTurn(showsClock(-time.Hour), setClock("+0")), After: clockBack, Long: true},
 }
 
 // Crash is all three servers' power off at once, for as often as one likes.

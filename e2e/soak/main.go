@@ -11,10 +11,12 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"os/signal"
 	"regexp"
 	"runtime"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -77,11 +79,11 @@ func run(ctx context.Context, o options) (err error) {
 }
 
 func version(ctx context.Context, lab *e2e.Lab) string {
-	out, err := lab.Run(ctx, "version")
+	out, err := exec.CommandContext(ctx, lab.Binary(), "version").Output()
 	if err != nil {
 		return "of unknown version"
 	}
-	return out
+	return strings.TrimPrefix(strings.TrimSpace(string(out)), "trivet ")
 }
 
 func tryAll(ctx context.Context, lab *e2e.Lab, pattern string) error {
