@@ -166,6 +166,6 @@ func offAgain(ctx context.Context, l *Lab, _ string) error {
 		return errors.New("no database has begun to recover")
 	})
 	cancel()
-	<-started // it was given up
+	_ = <-started // it was given up
 	return errors.Join(err, everywhere(powerOff)(ctx, l, ""))
 }

@@ -23,6 +23,9 @@ type Soak struct {
 	Out  io.Writer
 }
 
+// say tells how far the soak is.
+func (s Soak) say(format string, args ...any) { _, _ = s.say(format, args...) }
+
 // Bounds of one round of a soak. Faults of a round may overlap, and begin
 // before the round before has healed.
 const (
@@ -134,7 +137,7 @@ func (r SoakReport) String() string {
 // the history too, for who wants to look.
 func (l *Lab) Soak(ctx context.Context, s Soak) (r SoakReport, ops []history.Op, err error) {
 	r.Faults = map[string]int{}
-	fmt.Fprintf(s.Out, "soak for %s with seed %d\n", s.For, s.Seed)
+	s.say("soak for %s with seed %d\n", s.For, s.Seed)
 	if err := l.becomesHealthy(ctx); err != nil {
 		return r, nil, fmt.Errorf("before the soak: %w", err)
 	}
@@ -166,14 +169,14 @@ func (l *Lab) rounds(ctx context.Context, s Soak, load Work, r *SoakReport) erro
 			hits = slices.DeleteFunc(hits, func(h hit) bool { return h.name == "wipe disk" })
 		}
 		r.Rounds++
-		fmt.Fprintf(s.Out, "%7.1f s  round %d: %v", load.Since().Seconds(), r.Rounds, hits)
+		s.say("%7.1f s  round %d: %v", load.Since().Seconds(), r.Rounds, hits)
 		for _, h := range hits {
 			r.Faults[h.name+ofAll(h.server)]++
 		}
 		mended := l.round(ctx, load, hits)
 		whole = !hurry || load.Since() >= s.For
 		if !whole {
-			fmt.Fprintln(s.Out)
+			s.say("\n")
 			continue
 		}
 		if err := until(ctx, roundLimit, func() error { return l.Synced(ctx) }); err != nil {
@@ -181,7 +184,7 @@ func (l *Lab) rounds(ctx context.Context, s Soak, load Work, r *SoakReport) erro
 		}
 		took := load.Since() - mended
 		r.Synced = max(r.Synced, took)
-		fmt.Fprintf(s.Out, ": synced after %.1f s\n", took.Seconds())
+		s.say(": synced after %.1f s\n", took.Seconds())
 		if err := acknowledged(ctx, load, load.Since(), enough); err != nil {
 			return fmt.Errorf("round %d: %w", r.Rounds, err)
 		}
