@@ -24,7 +24,7 @@ type Soak struct {
 }
 
 // say tells how far the soak is.
-func (s Soak) say(format string, args ...any) { _, _ = s.say(format, args...) }
+func (s Soak) say(format string, args ...any) { _, _ = fmt.Fprintf(s.Out, format, args...) }
 
 // Bounds of one round of a soak. Faults of a round may overlap, and begin
 // before the round before has healed.
