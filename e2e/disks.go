@@ -155,8 +155,11 @@ func offAgain(ctx context.Context, l *Lab, _ string) error {
 		return err
 	}
 	starting, cancel := context.WithCancel(ctx)
-	started := make(chan error, 1)
-	go func() { started <- everywhere(powerOn)(starting, l, "") }()
+	started := make(chan struct{})
+	go func() {
+		defer close(started)
+		_ = everywhere(powerOn)(starting, l, "") // it is given up
+	}()
 	err := until(ctx, syncedLimit, func() error {
 		for _, server := range Servers {
 			if pids, err := l.Processes(server, "wsrep-new-cluster"); err == nil && len(pids) > 0 {
@@ -166,6 +169,6 @@ func offAgain(ctx context.Context, l *Lab, _ string) error {
 		return errors.New("no database has begun to recover")
 	})
 	cancel()
-	_ = <-started // it was given up
+	<-started
 	return errors.Join(err, everywhere(powerOff)(ctx, l, ""))
 }
