@@ -91,13 +91,9 @@ func (d *Database) ensure(ctx context.Context, v view) error {
 // writes go on after some 40 ms rather than the second that its silence would
 // take, and a lone survivor keeps its majority. One does it: the lowest.
 func (d *Database) evict(ctx context.Context, v view) {
-	cs := ballot{v}.candidates()
-	if len(cs) == 0 || cs[0] != v.self {
-		return
-	}
-	for _, m := range v.members {
+	for _, m := range v.ended() {
 		id := m.Database.Gcomm
-		if m.Name == v.self || m.Database.State != part.DatabaseDown || id == "" || d.evicted[m.Name] == id || !slices.Contains(v.health.names, m.Name) {
+		if d.evicted[m.Name] == id {
 			continue
 		}
 		d.evicted[m.Name] = id
@@ -106,6 +102,33 @@ func (d *Database) evict(ctx context.Context, v view) {
 			d.log.Warn("evict ended node", "server", m.Name, "err", err)
 		}
 	}
+}
+
+// ended are the nodes of the group that this one may say are gone. It does not
+// make itself the last one before it knows that none of them holds more on its
+// disk: this server may have stood still while the two others took further
+// writes, and still believe in the group of before.
+func (v view) ended() []part.Member {
+	cs := ballot{v}.candidates()
+	if len(cs) == 0 || cs[0] != v.self {
+		return nil
+	}
+	var gone []part.Member
+	others, doubt := 0, false
+	for _, m := range v.members {
+		if m.Name == v.self || !slices.Contains(v.health.names, m.Name) {
+			continue
+		}
+		others++
+		if said := m.Database; said.State == part.DatabaseDown && said.Gcomm != "" {
+			gone = append(gone, m)
+			doubt = doubt || said.UUID != v.health.uuid || said.Seqno < 0 || said.Seqno > v.health.seqno
+		}
+	}
+	if doubt && len(gone) == others {
+		return gone[:others-1]
+	}
+	return gone
 }
 
 // quote writes s as an identifier or a string of SQL.
