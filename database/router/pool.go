@@ -157,10 +157,12 @@ func (p *pool) gone() {
 }
 
 // put keeps u for the next client, or closes it. Its session is cleaned first.
+// One for reads is never kept: after COM_RESET_CONNECTION MariaDB 10.11 waits
+// no more before a read, whatever wsrep_sync_wait is set to.
 func (p *pool) put(u *upstream) {
 	err := errHeld
-	if p.fresh(u) {
-		err = u.clean(p.kind == kindRead)
+	if p.fresh(u) && p.kind != kindRead {
+		err = u.clean()
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -185,3 +185,23 @@ func TestDrain(t *testing.T) {
 	open.ended()
 	must(t, s.ended["s1"]())
 }
+
+// A connection for reads is not given to another client: MariaDB would not
+// wait on it for what was committed elsewhere.
+func TestReadsAreNotKept(t *testing.T) {
+	s := newSite(t)
+	s.elect("s1", "s1", "s2")
+	c := dial(t, s.read["s2"], 0)
+	first := c.one("SELECT CONNECTION_ID()")
+	c.good(wire.ResetConnection, "")
+	if again := c.one("SELECT CONNECTION_ID()"); again == first {
+		t.Errorf("after a reset connection %s goes on, want another", first)
+	}
+	c.send(0, []byte{byte(wire.Quit)})
+	c.ended()
+	r := s.routers["s2"]
+	poll(t, "it has left", patience, func() bool { return r.reads.used() == 0 })
+	if got := r.reads.kept(); got != 0 {
+		t.Errorf("%d are kept, want none", got)
+	}
+}

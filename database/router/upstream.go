@@ -198,11 +198,11 @@ func (u *upstream) wear(reads bool) error {
 }
 
 // clean makes the session as new for the next client.
-func (u *upstream) clean(reads bool) error {
+func (u *upstream) clean() error {
 	if err := u.exec(wire.ResetConnection, ""); err != nil {
 		return err
 	}
-	return u.wear(reads)
+	return u.wear(false)
 }
 
 // raw is the socket under c.
