@@ -13,6 +13,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -66,9 +67,10 @@ func run(b *bench, asJSON bool) error {
 	if _, downErr := b.lab.Run(clean, "down"); err == nil {
 		err = downErr
 	}
-	if err != nil {
-		return err
-	}
+	return errors.Join(err, b.show(asJSON)) // what was measured before an error is worth something
+}
+
+func (b *bench) show(asJSON bool) error {
 	if asJSON {
 		e := json.NewEncoder(os.Stdout)
 		e.SetIndent("", "  ")

@@ -173,18 +173,20 @@ func (b *bench) oneNode(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	signal := func(kind string, s syscall.Signal) {
+	signal := func(server, kind string, s syscall.Signal) {
 		for pid, p := range all {
-			if p.Kind == kind && p.Server != writer {
+			if p.Kind == kind && p.Server == server {
 				_ = syscall.Kill(pid, s)
 			}
 		}
 	}
-	signal("node", syscall.SIGSTOP)
-	defer signal("node", syscall.SIGCONT)
-	signal(measure.KindDatabase, syscall.SIGTERM)
-	if _, err := b.synced(ctx, 1, writer); err != nil {
-		return fmt.Errorf("have %s and %s leave: %w", first, second, err)
+	for i, server := range []string{first, second} {
+		signal(server, "node", syscall.SIGSTOP)
+		defer signal(server, "node", syscall.SIGCONT)
+		signal(server, measure.KindDatabase, syscall.SIGTERM)
+		if _, err := b.synced(ctx, len(e2e.Servers)-1-i, writer); err != nil {
+			return fmt.Errorf("have %s leave: %w", server, err)
+		}
 	}
 	return b.loads(ctx, 1, b.socket(writer), b.routerSocket(writer))
 }
