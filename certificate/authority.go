@@ -19,8 +19,9 @@ import (
 	"trivet/internal/part"
 )
 
-// backdate is how far before its issue a certificate begins, for clocks that differ a little.
-const backdate = time.Minute
+// backdate is how far before its issue a certificate begins: a server whose clock
+// is an hour late has to get back to the others.
+const backdate = 2 * time.Hour
 
 // Authority is a root that signs: an ECDSA P-256 key and its own certificate.
 // It signs leaves only. It is immutable.

@@ -57,7 +57,7 @@ var Trials = []Trial{
 	{Name: "disk of the writer full", Victim: "s1", Before: inTurn(smallDisk, leads), Break: fillDisk, Mend: emptyDisk, After: bigDisk, Long: true},
 	{Name: "clock of the writer's mariadbd 1 h ahead", Victim: "s1", Before: inTurn(clockOwn, leads), Break: inTurn(setClock("+3600"), showsClock(time.Hour)), Mend: setClock("+0"), After: clockBack, Long: true},
 	{Name: "clock of the writer's mariadbd 1 h behind", Victim: "s1", Before: inTurn(clockOwn, leads), Break: inTurn(setClock("-3600"), showsClock(-time.Hour)), Mend: setClock("+0"), After: clockBack, Long: true},
-	{Name: "mariadbd of another server killed, its clock 1 h behind", Victim: Other, Before: clockOwn, Break: inTurn(setClock("-3600"), killDatabase), Mend: inTurn(showsClock(-time.Hour), setClock("+0")), After: clockBack, Long: true},
+	{Name: "mariadbd of another server killed, its clock 1 h behind", Victim: Other, Before: clockOwn, Break: inTurn(setClock("-3600"), showsClock(-time.Hour), killDatabase), After: clockBack, Long: true},
 }
 
 // Crash is all three servers' power off at once, for as often as one likes.
