@@ -70,6 +70,7 @@ type loop struct {
 	pause     time.Duration     // before the next start
 	notUntil  time.Time         // no start before
 	rejoin    time.Time         // no start as one of the group before
+	grouped   time.Time         // when mariadbd was last found in a group that may write
 	evicted   map[string]string // gcomm by server, of the last one that we evicted
 	sized     int64             // bytes of memory that mariadbd was last given or found to have; 0: not known
 	ensured   account           // what was last ensured in the database
@@ -145,11 +146,17 @@ func (d *Database) bury() {
 	p.KillGroup()
 	p.Release()
 	d.log.Warn("mariadbd ended", "err", p.Err(), "ran", time.Since(p.Started()).Round(time.Millisecond), "said", lastError(logTail(d.paths.Log)))
-	if d.health.primary() {
-		d.rejoin = time.Now().Add(absence)
-	}
+	d.leave(time.Now())
 	d.folder, d.health, d.died = folder{}, health{}, true
 	d.failed(fmt.Errorf("mariadbd ended (%w) and is started again; see %s", cmp.Or(p.Err(), errClean), d.paths.Log))
+}
+
+// leave holds back the next start if a mariadbd that has ended was in the group
+// until just now. Its last check may already have found it dying, and answered nothing.
+func (l *loop) leave(now time.Time) {
+	if now.Sub(l.grouped) < absence {
+		l.rejoin = now.Add(absence)
+	}
 }
 
 // step observes, reports, and does one thing. It returns when to look again.
@@ -248,6 +255,9 @@ func (d *Database) measure(ctx context.Context, v *view) {
 	}
 	d.health = d.ask(ctx)
 	d.asked = time.Now()
+	if d.health.primary() {
+		d.grouped = d.asked
+	}
 	if d.health.queries > queries+idleQueries {
 		d.active = d.asked
 	}

@@ -3,6 +3,7 @@ package database
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"trivet/internal/part"
 )
@@ -44,5 +45,26 @@ func TestEnded(t *testing.T) {
 				t.Errorf("got %v, want %v", got, tt.want)
 			}
 		})
+	}
+}
+
+// One that ended is evicted, and would stop the group if it came back before
+// that has forgotten it; so also if a check found it dying before its end was known.
+func TestLeave(t *testing.T) {
+	now := time.Now()
+	for _, tt := range []struct {
+		name    string
+		grouped time.Time
+		want    time.Time
+	}{
+		{"never in a group", time.Time{}, time.Time{}},
+		{"in the group at the last check but one", now.Add(-300 * time.Millisecond), now.Add(absence)},
+		{"cut off for long", now.Add(-time.Minute), time.Time{}},
+	} {
+		l := loop{grouped: tt.grouped}
+		l.leave(now)
+		if !l.rejoin.Equal(tt.want) {
+			t.Errorf("%s: no start before %v, want %v", tt.name, l.rejoin, tt.want)
+		}
 	}
 }
