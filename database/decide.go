@@ -74,6 +74,7 @@ type action struct {
 
 const (
 	lonelyLimit = 8 * time.Second
+	vainLimit   = time.Second // of lonelyLimit, where nobody can be joined
 	queueLimit  = 8 * time.Second
 	apartLimit  = 3 * time.Second
 	behindLimit = 3 * time.Second
@@ -517,7 +518,11 @@ func (v view) cutOff() bool {
 // with and has waited long for one. The first node of all is not: it will
 // become the group by itself.
 func (v view) stranded() bool {
-	return v.quorum && !v.first && v.lonely > lonelyLimit && (!v.health.answers || v.health.uuid == "" || v.health.seqno < 0)
+	limit := lonelyLimit
+	if v.unheard() == "" { // all others say that they run nothing: what it was started to join was of before a power failure
+		limit = vainLimit
+	}
+	return v.quorum && !v.first && v.lonely > limit && (!v.health.answers || v.health.uuid == "" || v.health.seqno < 0)
 }
 
 // knotted reports whether this node and another wait for each other, each with

@@ -119,6 +119,8 @@ func TestDecide(t *testing.T) {
 		{"little room, but the first", with(stopped("s1", started("s1", historyA, 9), holds(historyA, 9), member("s2", down, historyA, 8), member("s3", down, historyA, 8)), free(130)), alone, ""},
 
 		// Running.
+		{"joins a group of before the power failed", with(running("s1", role("s2", historyA), health{}, member("s2", down, historyA, 8), member("s3", down, historyA, 8)), func(v *view) { v.lonely = 1100 * time.Millisecond }), stop, "no group to join"},
+		{"joins, the others start too", with(running("s1", role("s2", historyA), health{}, member("s2", joining, historyA, 8), member("s3", down, historyA, 8)), func(v *view) { v.lonely = 1100 * time.Millisecond }), wait, "waiting for s2"},
 		{"well", running("s1", role("s1", historyA), well), wait, ""},
 		{"first is synced: agree on its history", running("s1", role("s1", ""), well), agree, ""},
 		{"a joiner does not agree on a history", running("s2", role("s1", ""), well), wait, ""},
