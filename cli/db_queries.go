@@ -159,8 +159,15 @@ func queryFigures(d, all digest.Totals, p95, text string) []cell {
 		failed.colour = red
 	}
 	return []cell{
-		{text: brief(d.Time)}, {text: fmt.Sprintf("%.1f %%", 100*float64(d.Time)/float64(max(all.Time, 1)))}, {text: strconv.FormatUint(d.Count, 10)}, failed,
-		{text: strconv.FormatUint(d.Rows, 10)}, {text: brief(mean(d))}, {text: p95}, {text: brief(d.Max)}, {text: text},
+		{text: brief(d.Time)},
+		{text: fmt.Sprintf("%.1f %%", 100*float64(d.Time)/float64(max(all.Time, 1)))},
+		{text: strconv.FormatUint(d.Count, 10)},
+		failed,
+		{text: strconv.FormatUint(d.Rows, 10)},
+		{text: brief(mean(d))},
+		{text: p95},
+		{text: brief(d.Max)},
+		{text: text},
 	}
 }
 
