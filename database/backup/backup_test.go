@@ -83,7 +83,9 @@ func (tn *town) start(m part.Member, port, node int) {
 		Record: func(_ context.Context, r part.BackupRole) error { tn.record(r); return nil },
 		Dir:    dir, Data: db.data(), Socket: db.socket(), Port: port, FirstAfter: time.Hour,
 	})
+	tn.mu.Lock()
 	tn.workers[m.Name] = b
+	tn.mu.Unlock()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- b.Run(ctx) }()
