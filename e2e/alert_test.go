@@ -23,6 +23,7 @@ type notice struct {
 	Value     float64            `json:"value"`
 	Threshold float64            `json:"threshold"`
 	Since     time.Time          `json:"since"`
+	Unit      string             `json:"unit"`
 	Site      string             `json:"site"`
 	Server    string             `json:"server"`
 	Servers   map[string]float64 `json:"servers"`
@@ -48,7 +49,7 @@ func TestAlert(t *testing.T) {
 	fires := next(t, notices, "firing")
 	stop()
 	ends := next(t, notices, "resolved")
-	want := notice{Alert: "busy", Threshold: 20, Site: "foobar", Server: fires.Server}
+	want := notice{Alert: "busy", Threshold: 20, Unit: "requests/s", Site: "foobar", Server: fires.Server}
 	for _, n := range []notice{fires, ends} {
 		if above := n.Value > 20; above != (n.Status == "firing") || len(n.Servers) != 3 || time.Since(n.Since) > 20*time.Second {
 			t.Errorf("notice = %+v", n)

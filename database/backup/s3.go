@@ -2,6 +2,7 @@ package backup
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -57,6 +58,13 @@ func (b *bucket) put(ctx context.Context, o object) error {
 	_, err = b.client.PutObject(ctx, b.bucket, b.prefix+o.name, r, o.size, minio.PutObjectOptions{
 		ContentType: "application/octet-stream", DisableMultipart: o.size <= 64<<20,
 	})
+	// A server that refuses before it has read all may be heard only as a
+	// connection that breaks: a question without a body gets its word.
+	if err != nil && !errors.As(err, new(minio.ErrorResponse)) {
+		if _, refused := b.list(ctx, o.name); refused != nil {
+			err = refused
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("put %s into bucket %s: %w", o.name, b.bucket, err)
 	}
